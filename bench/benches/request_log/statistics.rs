@@ -3,10 +3,12 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use omniflow_domain::audit_query::{AuditFilter, AuditPosition};
+use omniflow_domain::key::KeyReference;
 use omniflow_domain::stats::Dimension;
 use omniflow_domain::time::DAY_MS;
 use omniflow_policy::time::UnixMillis;
-use omniflow_store::{AuditFilter, AuditPosition, KeyReference, RequestLogStore};
+use omniflow_store::RequestLogStore;
 use omniflow_store_sqlite::{SqliteStore, fixtures};
 use uuid::Uuid;
 

@@ -1,4 +1,5 @@
-//! The JSON types of the API. Requests with unknown fields are rejected; times are RFC 3339 in UTC.
+//! The JSON types of the API and the query parameters of its lists. Requests with unknown fields are rejected; times are
+//! RFC 3339 in UTC.
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
@@ -12,6 +13,7 @@ pub mod gateway;
 pub mod key;
 pub mod leak;
 pub mod page;
+pub mod parameters;
 pub mod payload;
 pub mod policy;
 pub mod problem;

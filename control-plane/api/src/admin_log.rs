@@ -4,41 +4,20 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Deserialize;
-use utoipa::IntoParams;
 use utoipa_axum::routes;
 
 use super::access::READ;
 use super::endpoint::Endpoints;
 use super::extract::StrictQuery;
 use super::problem::Problem;
-use super::query::{Filtered, PageQuery};
+use super::query::Filtered;
 use omniflow_api_types::admin_event::AdminEventJson;
 use omniflow_api_types::page::Page;
-use omniflow_api_types::schema;
-use omniflow_service::admin_log::{AdminLog, AdminLogQuery};
+use omniflow_api_types::parameters::{AdminLogParameters, PageParameters};
+use omniflow_service::admin_log::AdminLog;
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints.add_query(READ, routes!(list))
-}
-
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct ListFilter {
-    /// Only changes with this action.
-    #[param(value_type = Option<schema::Action>)]
-    action: Option<String>,
-    /// Only changes by the token with this name or identifier.
-    principal: Option<String>,
-    /// Only changes to the object with this name or identifier.
-    subject: Option<String>,
-    /// Only changes made at this time or later.
-    #[param(value_type = Option<schema::Instant>)]
-    from: Option<String>,
-    /// Only changes made before this time.
-    #[param(value_type = Option<schema::Instant>)]
-    to: Option<String>,
 }
 
 /// List changes by admins, newest first.
@@ -47,21 +26,15 @@ pub(super) struct ListFilter {
     path = "/v1/admin-log",
     operation_id = "list_admin_log",
     tag = "admin log",
-    params(ListFilter, PageQuery),
+    params(AdminLogParameters, PageParameters),
     responses((status = 200, body = Page<AdminEventJson>, description = "A page of changes.")),
 )]
 pub(super) async fn list(
     State(log): State<Arc<AdminLog>>,
-    StrictQuery(query): StrictQuery<Filtered<ListFilter, PageQuery>>,
+    StrictQuery(query): StrictQuery<Filtered<AdminLogParameters, PageParameters>>,
 ) -> Result<Json<Page<AdminEventJson>>, Problem> {
-    let page = log.list(query.filter.into(), query.options.into()).await?;
+    let page = log.list(query.filter.parse()?, query.options.parse()?).await?;
     Ok(Json(Page::json(page, AdminEventJson::from)))
-}
-
-impl From<ListFilter> for AdminLogQuery {
-    fn from(ListFilter { action, principal, subject, from, to }: ListFilter) -> Self {
-        Self { action, principal, subject, from, to }
-    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterE
 use super::access::{Access, TokenMiddleware};
 use super::openapi;
 use super::problem::Problem;
-use super::query_turn;
+use super::query_permit;
 use super::state::{Api, AppState};
 use omniflow_domain::error::Error;
 
@@ -54,7 +54,7 @@ impl Endpoints {
     pub(super) fn add_query(self, access: Access, endpoint: UtoipaMethodRouter<AppState>) -> Self {
         let log = Arc::clone(&self.api.request_log);
         let (schemas, paths, handler) = endpoint;
-        let handler = handler.route_layer(middleware::from_fn_with_state(log, query_turn::take));
+        let handler = handler.route_layer(middleware::from_fn_with_state(log, query_permit::require));
         self.add(access, (schemas, paths, handler))
     }
 

@@ -12,9 +12,9 @@ use super::endpoint::Endpoints;
 use super::extract::{Segments, StrictQuery};
 use super::params::GatewayPath;
 use super::problem::Problem;
-use super::query::PageQuery;
 use omniflow_api_types::gateway::{GatewayJson, GatewayList};
 use omniflow_api_types::page::Page;
+use omniflow_api_types::parameters::PageParameters;
 use omniflow_service::gateways::{GatewayPage, Gateways};
 
 pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
@@ -27,14 +27,14 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     path = "/v1/gateways",
     operation_id = "list_gateways",
     tag = "gateways",
-    params(PageQuery),
+    params(PageParameters),
     responses((status = 200, body = GatewayList, description = "A page of gateways.")),
 )]
 pub(super) async fn list(
     State(gateways): State<Arc<Gateways>>,
-    StrictQuery(query): StrictQuery<PageQuery>,
+    StrictQuery(query): StrictQuery<PageParameters>,
 ) -> Result<Json<GatewayList>, Problem> {
-    let GatewayPage { page, version, .. } = gateways.list(query.into())?;
+    let GatewayPage { page, version, .. } = gateways.list(query.parse()?)?;
     let Page { items, next_cursor } = Page::json(page, GatewayJson::from);
     Ok(Json(GatewayList { items, next_cursor, version }))
 }

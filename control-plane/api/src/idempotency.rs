@@ -39,7 +39,7 @@ pub(super) struct IdempotentBody<B> {
 
 /// The response to a create request. It contains a secret, so it does not implement `Debug`.
 #[derive(Clone)]
-pub(crate) struct Created {
+pub(crate) struct CreatedResponse {
     /// The URL of the created object; `None` if it was created as part of something else.
     location: Option<String>,
     revision: Option<u64>,
@@ -100,9 +100,9 @@ fn serialised(body: &impl Serialize) -> Result<Zeroizing<String>, Error> {
     Ok(Zeroizing::new(text))
 }
 
-// === impl Created ===
+// === impl CreatedResponse ===
 
-impl Created {
+impl CreatedResponse {
     /// The response for an object created at `location`, with its revision if it has one.
     pub(super) fn new(location: String, revision: Option<u64>, body: &impl Serialize) -> Result<Self, Error> {
         Ok(Self { location: Some(location), revision, body: serialised(body)?, is_replayed: false })
@@ -119,7 +119,7 @@ impl Created {
     }
 }
 
-impl IntoResponse for Created {
+impl IntoResponse for CreatedResponse {
     fn into_response(self) -> Response {
         // Wiped after it is sent.
         let body = Bytes::from_owner(self.body);

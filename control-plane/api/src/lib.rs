@@ -37,7 +37,7 @@ mod policy;
 mod precondition;
 mod problem;
 mod query;
-mod query_turn;
+mod query_permit;
 pub mod state;
 mod tokens;
 mod wording;

@@ -1,28 +1,14 @@
-//! Query parameters. An empty one counts as absent, because HTML forms send empty fields.
+//! Query parameters of the API's URLs. `api-types/src/parameters` has those that the console also uses.
 
 use std::time::Duration;
 
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use omniflow_api_types::parameters::{InvalidQuery, Parser};
 use omniflow_api_types::schema;
-use omniflow_domain::error::Error;
-
-use omniflow_service::query;
-pub(super) use omniflow_service::query::{PageRequest, parsed};
-
-/// The requested page of a list.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct PageQuery {
-    /// Maximum number of items; 100 if omitted.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
-    limit: Option<String>,
-    /// `next_cursor` of the previous page. The filters must be the same.
-    #[param(value_type = Option<schema::Cursor>)]
-    cursor: Option<String>,
-}
+use omniflow_domain::gateway::MAX_WAIT;
+use omniflow_domain::time::parse_duration;
 
 /// A filter, and other parameters, such as the page.
 #[derive(Debug, Deserialize)]
@@ -48,14 +34,13 @@ pub(super) struct WaitQuery {
 
 impl WaitQuery {
     /// How long to wait; `None` to respond immediately, without the state of the gateways.
-    pub(super) fn read(self) -> Result<Option<Duration>, Error> {
-        query::wait(self.wait)
-    }
-}
-
-impl From<PageQuery> for PageRequest {
-    fn from(query: PageQuery) -> Self {
-        Self { limit: query.limit, cursor: query.cursor }
+    pub(super) fn parse(self) -> Result<Option<Duration>, InvalidQuery> {
+        let wrong = || format!("wait is a duration of at most {}s, such as 5s or 500ms", MAX_WAIT.as_secs());
+        let mut parser = Parser::default();
+        let wait = parser.read("wait", self.wait, |text| {
+            parse_duration(text).filter(|wait| *wait <= MAX_WAIT).ok_or_else(wrong)
+        });
+        parser.finish(wait)
     }
 }
 

@@ -8,6 +8,7 @@ use axum::extract::FromRef;
 use omniflow_domain::clock::Clock;
 use omniflow_net::admission::Admission;
 use omniflow_service::admin_log::AdminLog;
+use omniflow_service::anomalies::Anomalies;
 use omniflow_service::audit::RequestLog;
 use omniflow_service::authentication::Authentication;
 use omniflow_service::gateway_protocol::GatewayProtocol;
@@ -41,6 +42,8 @@ pub struct Api {
     pub leaks: Arc<Leaks>,
     /// Reads the request log.
     pub request_log: Arc<RequestLog>,
+    /// Reads the anomalies.
+    pub anomalies: Arc<Anomalies>,
     /// Reads the admin log.
     pub admin_log: Arc<AdminLog>,
     /// Reads the state of the gateways.
@@ -95,6 +98,7 @@ macro_rules! slices {
 
 slices! {
     admin_log: AdminLog,
+    anomalies: Anomalies,
     gateway_protocol: GatewayProtocol,
     gateways: Gateways,
     keys: Keys,

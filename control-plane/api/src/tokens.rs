@@ -11,11 +11,11 @@ use utoipa_axum::routes;
 use super::access::{Authenticated, OWNER};
 use super::endpoint::Endpoints;
 use super::extract::{Segments, StrictJson, StrictQuery};
-use super::idempotency::{Created, IdempotentBody};
+use super::idempotency::{CreatedResponse, IdempotentBody};
 use super::params::{IdempotencyKey, TokenPath};
 use super::problem::Problem;
-use super::query::PageQuery;
 use omniflow_api_types::page::Page;
+use omniflow_api_types::parameters::PageParameters;
 use omniflow_api_types::token::{CreateToken, CreatedToken, TokenJson};
 use omniflow_domain::error::Error;
 use omniflow_service::tokens::{self, TokenText, Tokens};
@@ -30,14 +30,14 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     path = "/v1/tokens",
     operation_id = "list_tokens",
     tag = "tokens",
-    params(PageQuery),
+    params(PageParameters),
     responses((status = 200, body = Page<TokenJson>, description = "A page of tokens.")),
 )]
 pub(super) async fn list(
     State(tokens): State<Arc<Tokens>>,
-    StrictQuery(query): StrictQuery<PageQuery>,
+    StrictQuery(query): StrictQuery<PageParameters>,
 ) -> Result<Json<Page<TokenJson>>, Problem> {
-    let page = tokens.list(query.into()).await?;
+    let page = tokens.list(query.parse()?).await?;
     Ok(Json(Page::json(page, TokenJson::from)))
 }
 
@@ -66,7 +66,7 @@ pub(super) async fn create(
     let tokens::CreatedToken { token, secret } = created.value;
     let location = format!("/v1/tokens/{}", token.id);
     let body = CreatedToken { token: token.into(), secret: secret.expose().to_owned() };
-    Ok(Created::new(location, None, &body)?.replayed(created.replayed).into_response())
+    Ok(CreatedResponse::new(location, None, &body)?.replayed(created.replayed).into_response())
 }
 
 /// Converts the body.

@@ -14,17 +14,18 @@ use super::changes::{Changed, changes};
 use super::form::{FormError, error_at, general_error};
 use super::format::Moment;
 use super::layout::Layout;
+use super::list_query::{page_request, path_with_query};
 use super::page::{Page, PageResult};
-use super::search::{page_request, path_with_query, to_field, to_instant};
+use super::time_field::{to_field, to_instant};
 use crate::extract::StrictQuery;
 use crate::routes::{PageRoutes, READ};
 use omniflow_api_types::admin_event::AdminEventJson;
-use omniflow_domain::admin_event::Action;
-use omniflow_domain::error::ErrorCode;
-use omniflow_service::admin_log::{AdminLog, AdminLogQuery};
+use omniflow_api_types::parameters::{AdminLogParameters, InvalidQuery};
+use omniflow_domain::admin_event::{Action, AdminLogFilter};
+use omniflow_service::admin_log::AdminLog;
 
 /// Events per page.
-const PAGE_SIZE: &str = "50";
+const PAGE_SIZE: usize = 50;
 /// Fields of the search form that can be invalid. The action is selected from a list.
 const FIELDS: [&str; 4] = ["principal", "subject", "from", "to"];
 
@@ -47,7 +48,7 @@ struct AdminLogPage {
     query: Query,
     from: String,
     to: String,
-    error: Option<FormError>,
+    errors: Vec<FormError>,
     actions: Vec<(&'static str, &'static str)>,
     events: Vec<EventView>,
     next: Option<String>,
@@ -81,21 +82,18 @@ async fn show(
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
     let layout = browser.layout("Admin log");
-    let (status, error, page) =
-        match log.list(query.to_filter(), page_request(PAGE_SIZE, &query.cursor)).await {
-            Ok(page) => (StatusCode::OK, None, Some(page)),
-            Err(problem) if problem.code() == ErrorCode::InvalidQuery => {
-                (StatusCode::BAD_REQUEST, Some(FormError::of_search(&problem, &FIELDS)), None)
-            }
-            Err(problem) => return Err(problem.into()),
-        };
+    let request = InvalidQuery::join(query.to_filter(), page_request(PAGE_SIZE, &query.cursor));
+    let (status, errors, page) = match request {
+        Ok((filter, page)) => (StatusCode::OK, Vec::new(), Some(log.list(filter, page).await?)),
+        Err(invalid) => (StatusCode::BAD_REQUEST, FormError::of_search(&invalid, &FIELDS), None),
+    };
     let (items, next) = page.map(|page| (page.items, page.next_cursor)).unwrap_or_default();
     let page = AdminLogPage {
         events: items.into_iter().map(|event| EventView::new(event.into(), &query, &layout)).collect(),
         layout,
         from: to_field(&query.from),
         to: to_field(&query.to),
-        error,
+        errors,
         actions: Action::ALL.map(|action| (action.as_str(), describe_action(action.as_str()))).to_vec(),
         next: next.map(|cursor| Query { cursor, ..query.clone() }.path()),
         query,
@@ -144,25 +142,26 @@ impl AdminLogPage {
     }
 
     fn error_at(&self, name: &str) -> &str {
-        error_at(self.error.as_slice(), name).unwrap_or_default()
+        error_at(&self.errors, name).unwrap_or_default()
     }
 
     fn other_error(&self) -> Option<&str> {
-        general_error(self.error.as_slice())
+        general_error(&self.errors)
     }
 }
 
 // === impl Query ===
 
 impl Query {
-    fn to_filter(&self) -> AdminLogQuery {
-        AdminLogQuery {
+    fn to_filter(&self) -> Result<AdminLogFilter, InvalidQuery> {
+        let parameters = AdminLogParameters {
             action: Some(self.action.clone()),
             principal: Some(self.principal.trim().to_owned()),
             subject: Some(self.subject.trim().to_owned()),
             from: Some(to_instant(&self.from)),
             to: Some(to_instant(&self.to)),
-        }
+        };
+        parameters.parse()
     }
 
     fn path(&self) -> String {
@@ -268,8 +267,10 @@ mod tests {
             assert_eq!(events(&page), expected, "{query}");
             assert_eq!(page.contains("No events match your filters"), expected == 0, "{query}");
         }
-        let wrong = browser.open("/admin-log?from=now&principal=owner").await;
+        let wrong = browser.open("/admin-log?from=now&to=then&principal=owner").await;
         assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
-        assert!(text(&wrong).contains("id=\"e-from\"") && text(&wrong).contains("value=\"owner\""));
+        for part in ["id=\"e-from\"", "id=\"e-to\"", "value=\"owner\""] {
+            assert!(text(&wrong).contains(part), "{part}: every error is at its field");
+        }
     }
 }

@@ -9,7 +9,9 @@ use omniflow_policy::time::UnixMillis;
 use crate::state::Console;
 
 use super::page::PageError;
+use super::time_field::to_instant;
 use super::wording::{self, sentence};
+use omniflow_api_types::parameters::InvalidQuery;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::time::{DAY_MS, format_time};
 use omniflow_service::idempotency::IdempotentRequest;
@@ -154,9 +156,14 @@ impl FormError {
         Self { field, text: wording::text(problem) }
     }
 
-    /// Assigns the problem of a search to one of these form `fields`. Next to the field, the text does not repeat the name of the
-    /// query parameter.
-    pub(super) fn of_search(problem: &Error, fields: &[&str]) -> Self {
+    /// Assigns the errors of a search to these form `fields`.
+    pub(super) fn of_search(invalid: &InvalidQuery, fields: &[&str]) -> Vec<Self> {
+        invalid.errors().map(|error| Self::of_parameter(error, fields)).collect()
+    }
+
+    /// Assigns the error of a parameter to one of these form `fields`. Next to the field, the text does not repeat the name of
+    /// the query parameter.
+    fn of_parameter(problem: &Error, fields: &[&str]) -> Self {
         let detail = problem.detail();
         let field = problem.field().filter(|field| fields.contains(field));
         let rest = field.and_then(|field| detail.strip_prefix(field)).filter(|rest| rest.starts_with(' '));
@@ -201,23 +208,12 @@ pub(super) fn lifetime(form: &Form, now: UnixMillis) -> Result<Option<String>, E
         "" | "never" => Ok(None),
         "date" => match form.text("expires_at") {
             "" => Err(Error::invalid_field("/expires_at", "select a date or another lifetime")),
-            text => Ok(Some(in_utc(text))),
+            text => Ok(Some(to_instant(text))),
         },
         value => match days(value) {
             Some(days) => Ok(Some(format_time(UnixMillis(now.0.saturating_add(days * DAY_MS))))),
             None => Err(Error::invalid_field("/expires_at", "select one of the lifetimes")),
         },
-    }
-}
-
-/// Converts `2027-01-31`, `2027-01-31T12:00` or `2027-01-31T12:00:00` to RFC 3339. Returns anything else unchanged, for the
-/// use case to validate.
-fn in_utc(text: &str) -> String {
-    match text.len() {
-        10 => format!("{text}T00:00:00Z"),
-        16 => format!("{text}:00Z"),
-        19 => format!("{text}Z"),
-        _ => text.to_owned(),
     }
 }
 
@@ -279,7 +275,7 @@ mod tests {
             ("ip", "there is no such thing", (Some("ip"), "There is no such thing.")),
             ("cursor", "cursor is unchanged", (None, "Cursor is unchanged.")),
         ] {
-            let error = FormError::of_search(&Error::invalid_query(name, detail), &["ip", "from"]);
+            let error = FormError::of_parameter(&Error::invalid_query(name, detail), &["ip", "from"]);
             assert_eq!((error.field.as_deref(), error.text.as_str()), expected);
         }
     }

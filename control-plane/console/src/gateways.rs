@@ -11,16 +11,16 @@ use serde::Deserialize;
 use super::browser_session::BrowserSession;
 use super::format::{Ago, At, Count};
 use super::layout::Layout;
+use super::list_query::page_request;
 use super::page::{Page, PageResult};
 use crate::extract::StrictQuery;
 use crate::routes::{PageRoutes, READ};
 use omniflow_domain::gateway::{GatewayState, GatewayStatus};
 use omniflow_domain::time::DAY_MS;
 use omniflow_service::gateways::{GatewayPage, Gateways};
-use omniflow_service::query::PageRequest;
 
 /// Gateways per page.
-const PAGE_SIZE: &str = "50";
+const PAGE_SIZE: usize = 50;
 /// Clock skew in milliseconds from which it is shown: keys expire by the gateway's clock.
 const MIN_SHOWN_SKEW_MS: u64 = 2_000;
 
@@ -73,7 +73,7 @@ async fn show(
     browser: BrowserSession,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
-    let request = PageRequest { limit: Some(PAGE_SIZE.to_owned()), cursor: Some(query.cursor.clone()) };
+    let request = page_request(PAGE_SIZE, &query.cursor)?;
     let GatewayPage { page, version, published_at } = gateways.list(request)?;
     let next = page.next_cursor.and_then(|cursor| serde_urlencoded::to_string([("cursor", cursor)]).ok());
     let in_step = page.items.iter().filter(|gateway| gateway.state == GatewayState::InStep).count();

@@ -48,6 +48,7 @@ mod format;
 mod gateways;
 mod keys;
 mod layout;
+mod list_query;
 mod live;
 mod navigation;
 mod page;
@@ -56,7 +57,6 @@ mod preferences;
 mod preferences_form;
 mod route_kind;
 mod routes;
-mod search;
 mod session_cookie;
 mod session_middleware;
 mod settings;
@@ -70,6 +70,7 @@ mod wording;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod time_field;
 
 pub use self::assets::Cacheable;
 use self::state::AppState;

@@ -32,13 +32,13 @@ pub(super) struct PageRoute {
 }
 
 /// Waits until the session's token may run another query, then calls the handler.
-async fn take_turn(
+async fn require_query_permit(
     State(log): State<Arc<RequestLog>>,
     Authenticated(principal): Authenticated,
     request: Request,
     next: Next,
 ) -> Result<Response, PageError> {
-    let _turn = log.query_turn(&principal).await?;
+    let _permit = log.query_permit(&principal).await?;
     Ok(next.run(request).await)
 }
 
@@ -114,7 +114,7 @@ impl PageRoutes {
         handler: H,
     ) -> impl Handler<T, AppState> + use<H, T> {
         let log = Arc::clone(&self.app.request_log);
-        handler.layer(middleware::from_fn_with_state(log, take_turn))
+        handler.layer(middleware::from_fn_with_state(log, require_query_permit))
     }
 
     /// Adds static files, which need no session.

@@ -6,6 +6,7 @@ use axum::extract::FromRef;
 use omniflow_domain::clock::{Clock, Entropy};
 use omniflow_policy::time::UnixMillis;
 use omniflow_service::admin_log::AdminLog;
+use omniflow_service::anomalies::Anomalies;
 use omniflow_service::audit::RequestLog;
 use omniflow_service::authentication::Authentication;
 use omniflow_service::fleet::enforcement_watch::EnforcementWatch;
@@ -39,6 +40,8 @@ pub struct Console {
     pub leaks: Arc<Leaks>,
     /// Reads the request log.
     pub request_log: Arc<RequestLog>,
+    /// Reads the anomalies.
+    pub anomalies: Arc<Anomalies>,
     /// Reads the admin log.
     pub admin_log: Arc<AdminLog>,
     /// Reads the state of the gateways.
@@ -72,6 +75,7 @@ macro_rules! slices {
 
 slices! {
     admin_log: AdminLog,
+    anomalies: Anomalies,
     enforcement_watch: EnforcementWatch,
     gateways: Gateways,
     keys: Keys,

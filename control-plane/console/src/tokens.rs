@@ -20,16 +20,16 @@ use super::form::{
 };
 use super::format::{Ago, At};
 use super::layout::Layout;
+use super::list_query::page_request;
 use super::page::{Page, PageResult};
 use super::routes::{OWNER, PageRoutes};
 use crate::state::Console;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::gateway_pattern::GatewayPattern;
 use omniflow_domain::token::{Role, Token};
-use omniflow_service::query::PageRequest;
 use omniflow_service::tokens::{CreateToken, TokenText, Tokens};
 
-const PAGE_SIZE: &str = "50";
+const PAGE_SIZE: usize = 50;
 /// JSON pointers of the request, with the form field of each.
 const POINTERS: [(&str, &str); 4] =
     [("/name", "name"), ("/role", "role"), ("/gateways", "gateways"), ("/expires_at", "expires_at")];
@@ -125,7 +125,7 @@ async fn list(
 ) -> PageResult {
     let now = browser.now();
     let is_first = query.cursor.is_empty();
-    let request = PageRequest { limit: Some(PAGE_SIZE.to_owned()), cursor: Some(query.cursor) };
+    let request = page_request(PAGE_SIZE, &query.cursor)?;
     let page = tokens.list(request).await?;
     let row = |token: Token| Row {
         id: token.id.to_string(),

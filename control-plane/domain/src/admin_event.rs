@@ -93,6 +93,21 @@ pub struct AdminEvent {
     pub noted: NewAdminEvent,
 }
 
+/// Which entries a list contains. The default is all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AdminLogFilter {
+    /// Only entries with this action.
+    pub action: Option<Action>,
+    /// Only entries by the token with this name or identifier.
+    pub principal: Option<String>,
+    /// Only entries about the key, token or policy with this identifier or name.
+    pub subject: Option<String>,
+    /// Only entries at this instant or later.
+    pub from: Option<UnixMillis>,
+    /// Only entries before this instant.
+    pub to: Option<UnixMillis>,
+}
+
 // === impl Action ===
 
 impl Action {

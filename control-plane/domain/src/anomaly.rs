@@ -8,6 +8,8 @@ use omniflow_policy::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::key::KeyReference;
+
 /// The most networks that an anomaly names. Beyond them they are counted.
 pub const MAX_NAMED: usize = 20;
 
@@ -87,6 +89,19 @@ pub struct Anomaly {
     pub id: i64,
     /// What was seen of it at its strongest, from its first call to its last.
     pub detection: Detection,
+}
+
+/// Which anomalies a list contains. The default is all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AnomalyFilter {
+    /// Only anomalies of this key, by identifier or by its name at the time.
+    pub key: Option<KeyReference>,
+    /// Only anomalies of this kind.
+    pub kind: Option<AnomalyKind>,
+    /// Only anomalies that lasted until this instant or longer.
+    pub from: Option<UnixMillis>,
+    /// Only anomalies that began before this instant.
+    pub to: Option<UnixMillis>,
 }
 
 // === impl AnomalyKind ===

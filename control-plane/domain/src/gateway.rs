@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use omniflow_policy::digest::Digest;
@@ -12,6 +13,7 @@ use uuid::Uuid;
 
 /// The longest that a change waits for its enforcement.
 pub const MAX_WAIT: Duration = Duration::from_secs(30);
+
 /// One run of one gateway.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GatewayId {
@@ -20,6 +22,10 @@ pub struct GatewayId {
     /// The run of its process.
     pub incarnation: Incarnation,
 }
+
+/// The text is not the identifier of a run of a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidGatewayId;
 
 /// What is remembered of one run of a gateway beyond the end of the control plane's process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,11 +183,12 @@ impl fmt::Display for GatewayId {
     }
 }
 
-impl GatewayId {
-    /// Reads what `Display` writes.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (gateway, incarnation) = text.rsplit_once('/')?;
-        let incarnation = Incarnation::try_from(incarnation.to_owned()).ok()?;
-        Some(Self { gateway: gateway.to_owned(), incarnation })
+impl FromStr for GatewayId {
+    type Err = InvalidGatewayId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (gateway, incarnation) = text.rsplit_once('/').ok_or(InvalidGatewayId)?;
+        let incarnation = Incarnation::try_from(incarnation.to_owned()).map_err(|_| InvalidGatewayId)?;
+        Ok(Self { gateway: gateway.to_owned(), incarnation })
     }
 }

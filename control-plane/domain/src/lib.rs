@@ -9,7 +9,7 @@
 //! | [`access`] | which roles may use which operations |
 //! | [`leak`] | reports of leaked secrets |
 //! | [`policy`] | stored versions of the policy, what they allow keys to do, and what a draft would change |
-//! | [`admin_event`], [`admin_event_state`], [`audit`], [`stats`], [`payload`] | the admin log and the states in it; the request log, its statistics and sealed arguments |
+//! | [`admin_event`], [`admin_event_state`], [`audit`], [`audit_query`], [`stats`], [`payload`] | the admin log and the states in it; the request log, its statistics and sealed arguments |
 //! | [`anomaly`], [`detection`] | anomalies in the use of a key, compared with its own history |
 //! | [`page`] | paginated lists |
 //! | [`error`] | why a use case was refused or failed |
@@ -26,6 +26,7 @@ pub mod admin_event;
 pub mod admin_event_state;
 pub mod anomaly;
 pub mod audit;
+pub mod audit_query;
 pub mod clock;
 pub mod detection;
 pub mod error;

@@ -5,6 +5,15 @@ pub const DEFAULT_LIMIT: usize = 100;
 /// The most items of a page.
 pub const MAX_LIMIT: usize = 500;
 
+/// Which page of a list. `C` is the place of an item in the list; its text is the cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageRequest<C> {
+    /// Maximum number of items of the page.
+    pub limit: usize,
+    /// The last item of the previous page; `None` for the first page.
+    pub after: Option<C>,
+}
+
 /// A page of a list.
 #[derive(Clone, Debug)]
 pub struct Page<T> {
@@ -12,6 +21,15 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// The cursor of the page that follows; `None` on the last page.
     pub next_cursor: Option<String>,
+}
+
+// === impl PageRequest ===
+
+impl<C> PageRequest<C> {
+    /// The first page, with at most `limit` items.
+    pub fn first(limit: usize) -> Self {
+        Self { limit, after: None }
+    }
 }
 
 // === impl Page ===

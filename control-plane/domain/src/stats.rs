@@ -7,6 +7,11 @@ use std::str::FromStr;
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
+use crate::audit_query::AuditFilter;
+
+/// The maximum of groups: more than the hours of a month.
+pub const MAX_GROUPS: usize = 1_000;
+
 /// By what calls are grouped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dimension {
@@ -24,10 +29,25 @@ pub enum Dimension {
     Reason,
 }
 
-/// A word that names no dimension.
+/// One or two different dimensions. The default is the hour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grouping(Vec<Dimension>);
+
+/// The text is not a grouping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("calls are grouped by one or two of hour, key, endpoint, address, status, reason, such as hour,key")]
-pub struct InvalidDimension;
+pub struct InvalidGrouping;
+
+/// Which calls to count, and in which groups.
+#[derive(Clone, Debug, Default)]
+pub struct StatsQuery {
+    /// Which calls; those of the last 24 hours before `to` unless it has `from`.
+    pub filter: AuditFilter,
+    /// By what they are grouped.
+    pub by: Grouping,
+    /// The maximum of groups, at most [`MAX_GROUPS`]; `None` for 100, or [`MAX_GROUPS`] by hour alone.
+    pub limit: Option<usize>,
+}
 
 /// What the calls of a group have in common, in one dimension.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,11 +127,33 @@ impl Dimension {
     }
 }
 
-impl FromStr for Dimension {
-    type Err = InvalidDimension;
+// === impl Grouping ===
+
+impl Grouping {
+    /// Its dimensions, in their order.
+    pub fn dimensions(&self) -> &[Dimension] {
+        &self.0
+    }
+}
+
+impl Default for Grouping {
+    fn default() -> Self {
+        Self(vec![Dimension::Hour])
+    }
+}
+
+impl FromStr for Grouping {
+    type Err = InvalidGrouping;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|dimension| dimension.as_str() == text).ok_or(InvalidDimension)
+        let find = |name: &str| Dimension::ALL.into_iter().find(|dimension| dimension.as_str() == name);
+        let dimensions: Option<Vec<Dimension>> = text.split(',').map(find).collect();
+        match dimensions.as_deref() {
+            Some([_]) => {}
+            Some([first, second]) if first != second => {}
+            _ => return Err(InvalidGrouping),
+        }
+        dimensions.map(Self).ok_or(InvalidGrouping)
     }
 }
 
@@ -148,6 +190,16 @@ impl CallCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_grouping_has_one_or_two_different_dimensions() {
+        assert_eq!("hour".parse(), Ok(Grouping::default()));
+        let parsed: Grouping = "key,status".parse().unwrap();
+        assert_eq!(parsed.dimensions(), [Dimension::Key, Dimension::Status]);
+        for wrong in ["", ",", "hour,", "day", "hour,hour", "hour,key,status", "Hour"] {
+            assert_eq!(wrong.parse::<Grouping>(), Err(InvalidGrouping), "{wrong}");
+        }
+    }
 
     #[test]
     fn percentiles_are_those_of_the_nearest_rank() {

@@ -13,6 +13,7 @@ use omniflow_outbound::source::DeliverySource;
 use omniflow_outbound::webhook::Webhook;
 use omniflow_policy::time::UnixMillis;
 use omniflow_service::admin_log::AdminLog;
+use omniflow_service::anomalies::Anomalies;
 use omniflow_service::audit::RequestLog;
 use omniflow_service::authentication::Authentication;
 use omniflow_service::fleet::Fleet;
@@ -92,6 +93,7 @@ struct UseCases {
     policies: Arc<Policies>,
     leaks: Arc<Leaks>,
     request_log: Arc<RequestLog>,
+    anomalies: Arc<Anomalies>,
     admin_log: Arc<AdminLog>,
     gateways: Arc<Gateways>,
 }
@@ -255,6 +257,7 @@ impl UseCases {
             policies: Arc::new(Policies::new(store, publisher, fleet, notifications, clock)),
             leaks: Arc::new(Leaks::new(parts)),
             request_log: Arc::new(request_log),
+            anomalies: Arc::new(Anomalies::new(Arc::clone(store))),
             admin_log: Arc::new(AdminLog::new(Arc::clone(store))),
             gateways: Arc::new(gateways),
         }
@@ -296,6 +299,7 @@ fn api(
         policies: Arc::clone(&cases.policies),
         leaks: Arc::clone(&cases.leaks),
         request_log: Arc::clone(&cases.request_log),
+        anomalies: Arc::clone(&cases.anomalies),
         admin_log: Arc::clone(&cases.admin_log),
         gateways: Arc::clone(&cases.gateways),
         gateway_protocol: Arc::new(gateway_protocol),
@@ -313,6 +317,7 @@ fn console(shared: &Shared, cases: UseCases, settings: &ServerSettings) -> Conso
         policies,
         leaks,
         request_log,
+        anomalies,
         admin_log,
         gateways,
     } = cases;
@@ -328,6 +333,7 @@ fn console(shared: &Shared, cases: UseCases, settings: &ServerSettings) -> Conso
         policies,
         leaks,
         request_log,
+        anomalies,
         admin_log,
         gateways,
         enforcement_watch: Arc::new(watch),

@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests prepare files and measure time"))]
 
 pub mod admin_log;
+pub mod anomalies;
 pub mod audit;
 pub mod authentication;
 mod errors;
@@ -27,7 +28,6 @@ pub mod policy;
 pub mod precondition;
 pub mod publication;
 pub mod publisher;
-pub mod query;
 pub mod sessions;
 pub mod tokens;
 pub mod vault;

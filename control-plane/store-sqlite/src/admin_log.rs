@@ -8,7 +8,8 @@ use uuid::Uuid;
 use omniflow_domain::admin_event::{AdminEvent, NewAdminEvent, PrincipalRef, Subject};
 
 use async_trait::async_trait;
-use omniflow_store::{AdminLogFilter, AdminLogStore, AdminLogWrites, Result, StoreError, TokenWrites};
+use omniflow_domain::admin_event::AdminLogFilter;
+use omniflow_store::{AdminLogStore, AdminLogWrites, Result, StoreError, TokenWrites};
 
 use crate::SqliteStore;
 use crate::columns::{Columns, from_millis, parsed, row_limit, to_millis};

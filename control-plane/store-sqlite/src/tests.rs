@@ -1,6 +1,7 @@
+use omniflow_domain::key::KeyReference;
 use omniflow_policy::snapshot::ImageBuilder;
 use omniflow_store::contract::fixtures::{START, ingest, insert_keys, insert_tokens, key, record, token};
-use omniflow_store::{KeyFilter, KeyReference, KeyStore, RequestLogStore, Store, StoreError, TokenStore};
+use omniflow_store::{KeyFilter, KeyStore, RequestLogStore, Store, StoreError, TokenStore};
 
 use super::*;
 

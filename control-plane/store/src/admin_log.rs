@@ -1,25 +1,9 @@
 //! The admin log: every change, with the principal who made it. Entries are never changed or deleted.
 
 use async_trait::async_trait;
-use omniflow_domain::admin_event::{Action, AdminEvent, NewAdminEvent};
-use omniflow_policy::time::UnixMillis;
+use omniflow_domain::admin_event::{AdminEvent, AdminLogFilter, NewAdminEvent};
 
 use crate::error::Result;
-
-/// Which entries a list contains. The default is all of them.
-#[derive(Clone, Debug, Default)]
-pub struct AdminLogFilter {
-    /// Only entries with this action.
-    pub action: Option<Action>,
-    /// Only entries by the token with this name or identifier.
-    pub principal: Option<String>,
-    /// Only entries about the key, token or policy with this identifier or name.
-    pub subject: Option<String>,
-    /// Only entries at this instant or later.
-    pub from: Option<UnixMillis>,
-    /// Only entries before this instant.
-    pub to: Option<UnixMillis>,
-}
 
 /// Reads the admin log.
 #[async_trait]

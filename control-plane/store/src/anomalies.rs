@@ -1,26 +1,12 @@
 //! Anomalies in the use of keys, the sums they are found in, and their delivery to the webhook.
 
 use async_trait::async_trait;
-use omniflow_domain::anomaly::{Anomaly, AnomalyKind, Detection, Evidence};
+use omniflow_domain::anomaly::{Anomaly, AnomalyFilter, AnomalyKind, Detection, Evidence};
 use omniflow_domain::detection::{History, Present, QUIET_MS};
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::keys::KeyReference;
-
-/// Which anomalies a list contains. The default is all of them.
-#[derive(Clone, Debug, Default)]
-pub struct AnomalyFilter {
-    /// Only anomalies of this key.
-    pub key: Option<KeyReference>,
-    /// Only anomalies of this kind.
-    pub kind: Option<AnomalyKind>,
-    /// Only anomalies that lasted until this instant or longer.
-    pub from: Option<UnixMillis>,
-    /// Only anomalies that began before this instant.
-    pub to: Option<UnixMillis>,
-}
 
 /// An anomaly on its way to the webhook.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! API keys and their versions.
 
 use async_trait::async_trait;
-use omniflow_domain::key::{Key, KeyOrder, KeyStatus, KeyVersion};
+use omniflow_domain::key::{Key, KeyOrder, KeyReference, KeyStatus, KeyVersion};
 use omniflow_domain::name::Name;
 use omniflow_policy::digest::Digest;
 use omniflow_policy::key::Environment;
@@ -11,15 +11,6 @@ use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
 use crate::error::{CredentialsError, Result};
-
-/// What identifies a key in a request. Text that parses as a UUID is an identifier.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeyReference {
-    /// Its identifier.
-    Id(Uuid),
-    /// Its name.
-    Name(String),
-}
 
 /// Which keys a list contains, and in which order. The default is all keys, newest first.
 #[derive(Clone, Debug, Default)]
@@ -108,12 +99,4 @@ pub trait KeyWrites {
 
     /// Revokes a version at `now`. A version that is already revoked keeps its time.
     async fn revoke_version(&mut self, key: Uuid, version: u16, now: UnixMillis) -> Result<()>;
-}
-
-// === impl KeyReference ===
-
-impl From<&str> for KeyReference {
-    fn from(text: &str) -> Self {
-        Uuid::parse_str(text).map_or_else(|_| Self::Name(text.to_owned()), Self::Id)
-    }
 }

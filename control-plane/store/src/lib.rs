@@ -60,20 +60,19 @@ pub mod transaction;
 
 use async_trait::async_trait;
 
-pub use admin_log::{AdminLogFilter, AdminLogStore, AdminLogWrites};
-pub use anomalies::{AnomalyFilter, AnomalyStore, AnomalyWrites, ChangedHour, Delivery, EvaluationCursor};
+pub use admin_log::{AdminLogStore, AdminLogWrites};
+pub use anomalies::{AnomalyStore, AnomalyWrites, ChangedHour, Delivery, EvaluationCursor};
 pub use error::{CredentialsError, IngestError, Result, StoreError};
 pub use export::{ExportBacklog, ExportPlace, ExportStore, ExportWrites, GapNotice};
 pub use gateways::{GatewayLogWrites, GatewayStore, GatewayWrites, OpenGateway};
 pub use idempotency::{IdempotencyWrites, IdempotentRequest, RecordedRequest};
 pub use installation::{Installation, InstallationStore, InstallationWrites};
-pub use keys::{KeyFilter, KeyReference, KeyStore, KeyWrites, RotationFilter};
+pub use keys::{KeyFilter, KeyStore, KeyWrites, RotationFilter};
 pub use metrics::StoreMetrics;
 pub use payloads::PayloadStore;
 pub use policy::{PolicyStore, PolicyWrites};
 pub use request_log::{
-    AuditFilter, AuditPosition, AuditStats, AuditedUser, Ingested, RequestLogStore, RequestLogWrites,
-    SearchPage, Timeline,
+    AuditStats, AuditedUser, Ingested, RequestLogStore, RequestLogWrites, SearchPage, Timeline,
 };
 pub use retention::{LogSize, RetentionStore};
 pub use sessions::{SessionStore, SessionWrites};

@@ -2,57 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
-use ipnet::IpNet;
-use omniflow_domain::audit::{AuditEntry, AuditGap, Decision, GapCause, RecordedCall};
+use omniflow_domain::audit::{AuditEntry, AuditGap, GapCause, RecordedCall};
+use omniflow_domain::audit_query::{AuditFilter, AuditPosition};
 use omniflow_domain::key_use::CallGroup;
 use omniflow_domain::payload::SealedPayload;
 use omniflow_domain::stats::{CallCounts, Dimension, GroupValue};
 use omniflow_policy::audit::AuditBatch;
-use omniflow_policy::denial::Outcome;
-use omniflow_policy::key::Environment;
 use omniflow_policy::time::UnixMillis;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::error::{IngestError, Result};
-use crate::keys::KeyReference;
-
-/// Which calls a list contains. The default is all of them.
-#[derive(Clone, Debug, Default)]
-pub struct AuditFilter {
-    /// Only calls of this key.
-    pub key: Option<KeyReference>,
-    /// Only calls of keys of this environment.
-    pub environment: Option<Environment>,
-    /// Only calls of this route template.
-    pub endpoint: Option<String>,
-    /// Only calls with this method.
-    pub method: Option<String>,
-    /// Only calls with a status in this range.
-    pub status: Option<RangeInclusive<u16>>,
-    /// Only calls with this decision.
-    pub decision: Option<Decision>,
-    /// Only calls with this outcome.
-    pub reason: Option<Outcome>,
-    /// Only calls from this network.
-    pub network: Option<IpNet>,
-    /// Only calls that began at this instant or later.
-    pub from: Option<UnixMillis>,
-    /// Only calls that began before this instant.
-    pub to: Option<UnixMillis>,
-}
-
-/// A position in the log: time and number of the last call that was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AuditPosition {
-    /// The call's time.
-    pub time: UnixMillis,
-    /// The call's number.
-    pub id: i64,
-}
 
 /// What a search found before its deadline, newest first.
 #[derive(Clone, Debug)]

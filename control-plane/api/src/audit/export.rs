@@ -11,31 +11,19 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use http_body_util::channel::{Channel, Sender};
-use serde::Deserialize;
-use utoipa::IntoParams;
 
-use super::FilterQuery;
 use crate::access::Authenticated;
 use crate::extract::StrictQuery;
 use crate::problem::Problem;
-use crate::query::{Filtered, parsed};
+use crate::query::Filtered;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::audit_lines::ExportFormat;
-use omniflow_api_types::schema;
+use omniflow_api_types::parameters::{AuditParameters, ExportParameters};
 use omniflow_service::audit::RequestLog;
 use omniflow_service::audit::export::{Export, ExportBatch};
 
 /// Batches that wait for a slow client, in addition to the current one.
 const BATCHES_WAITING: usize = 2;
-
-/// The format.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct FormQuery {
-    /// `ndjson` (default): one JSON document per line; `csv`: RFC 4180 with a header.
-    #[param(value_type = Option<schema::ExportFormat>)]
-    format: Option<String>,
-}
 
 /// Export calls, newest first.
 ///
@@ -45,7 +33,7 @@ pub(super) struct FormQuery {
     path = "/v1/audit/export",
     operation_id = "export_audit_records",
     tag = "audit",
-    params(FilterQuery, FormQuery),
+    params(AuditParameters, ExportParameters),
     responses((
         status = 200,
         description = "The matching calls.",
@@ -55,10 +43,10 @@ pub(super) struct FormQuery {
 pub(super) async fn export(
     State(log): State<Arc<RequestLog>>,
     Authenticated(principal): Authenticated,
-    StrictQuery(query): StrictQuery<Filtered<FilterQuery, FormQuery>>,
+    StrictQuery(query): StrictQuery<Filtered<AuditParameters, ExportParameters>>,
 ) -> Result<Response, Problem> {
-    let export = log.export(&principal, query.filter.into()).await?;
-    let format = parsed("format", query.options.format)?.unwrap_or(ExportFormat::Ndjson);
+    let (filter, format) = (query.filter.parse()?, query.options.parse()?);
+    let export = log.export(&principal, filter).await?;
     let (sender, body) = Channel::new(BATCHES_WAITING);
     tokio::spawn(send(export, format, sender));
     let headers =

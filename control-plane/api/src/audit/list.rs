@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 
-use super::FilterQuery;
 use crate::extract::StrictQuery;
 use crate::problem::Problem;
-use crate::query::{Filtered, PageQuery};
+use crate::query::Filtered;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::page::Page;
+use omniflow_api_types::parameters::{AuditParameters, PageParameters};
 use omniflow_service::audit::RequestLog;
 
 /// List calls, newest first.
@@ -19,14 +19,14 @@ use omniflow_service::audit::RequestLog;
     path = "/v1/audit",
     operation_id = "list_audit_records",
     tag = "audit",
-    params(FilterQuery, PageQuery),
+    params(AuditParameters, PageParameters),
     responses((status = 200, body = Page<AuditEntryJson>, description = "A page of calls.")),
 )]
 pub(crate) async fn list(
     State(log): State<Arc<RequestLog>>,
-    StrictQuery(query): StrictQuery<Filtered<FilterQuery, PageQuery>>,
+    StrictQuery(query): StrictQuery<Filtered<AuditParameters, PageParameters>>,
 ) -> Result<Json<Page<AuditEntryJson>>, Problem> {
-    let page = log.list(query.filter.into(), query.options.into()).await?;
+    let page = log.list(query.filter.parse()?, query.options.parse()?).await?;
     Ok(Json(Page::json(page, AuditEntryJson::from)))
 }
 

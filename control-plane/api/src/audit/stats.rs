@@ -4,29 +4,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Deserialize;
-use utoipa::IntoParams;
 
-use super::FilterQuery;
 use crate::extract::StrictQuery;
 use crate::problem::Problem;
 use crate::query::Filtered;
-use omniflow_api_types::schema;
+use omniflow_api_types::parameters::{AuditParameters, StatsParameters};
 use omniflow_api_types::stats::AuditStatsJson;
-use omniflow_service::audit::{RequestLog, stats as service};
-
-/// The grouping.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct Grouping {
-    /// Properties to group calls by; `hour` if omitted.
-    #[param(value_type = Option<schema::Dimensions>)]
-    by: Option<String>,
-    /// Maximum number of groups, sorted by number of calls. Default: 100, or 1,000 when grouped by `hour` only. The
-    /// remaining groups are summed in `other`.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1_000)]
-    limit: Option<String>,
-}
+use omniflow_service::audit::RequestLog;
 
 /// Summarize calls, errors and latencies by group.
 ///
@@ -36,15 +20,14 @@ pub(crate) struct Grouping {
     path = "/v1/audit/stats",
     operation_id = "count_audit_records",
     tag = "audit",
-    params(FilterQuery, Grouping),
+    params(AuditParameters, StatsParameters),
     responses((status = 200, body = AuditStatsJson, description = "The groups.")),
 )]
 pub(crate) async fn stats(
     State(log): State<Arc<RequestLog>>,
-    StrictQuery(query): StrictQuery<Filtered<FilterQuery, Grouping>>,
+    StrictQuery(query): StrictQuery<Filtered<AuditParameters, StatsParameters>>,
 ) -> Result<Json<AuditStatsJson>, Problem> {
-    let Filtered { filter, options: Grouping { by, limit } } = query;
-    Ok(Json(log.stats(service::StatsQuery { filter: filter.into(), by, limit }).await?.into()))
+    Ok(Json(log.stats(query.options.parse(query.filter)?).await?.into()))
 }
 
 #[cfg(test)]

@@ -15,13 +15,13 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::channel::{Channel, Sender};
 
-use super::FilterQuery;
 use crate::access::Authenticated;
 use crate::extract::StrictQuery;
 use crate::params::LastEventId;
 use crate::problem::Problem;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::audit_lines::json_line;
+use omniflow_api_types::parameters::AuditParameters;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_service::audit::RequestLog;
 use omniflow_service::audit::follow::{FollowItem, Follower};
@@ -43,16 +43,16 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
     path = "/v1/audit/stream",
     operation_id = "stream_audit_records",
     tag = "audit",
-    params(FilterQuery, LastEventId),
+    params(AuditParameters, LastEventId),
     responses((status = 200, description = "A stream of server-sent events.", body = String, content_type = "text/event-stream")),
 )]
 pub(crate) async fn stream(
     State(log): State<Arc<RequestLog>>,
     Authenticated(principal): Authenticated,
     headers: HeaderMap,
-    StrictQuery(filter): StrictQuery<FilterQuery>,
+    StrictQuery(filter): StrictQuery<AuditParameters>,
 ) -> Result<Response, Problem> {
-    let follower = log.follow(&principal, filter.into(), last_event_id(&headers)?).await?;
+    let follower = log.follow(&principal, filter.parse()?, last_event_id(&headers)?).await?;
     let (sender, body) = Channel::new(PIECES_WAITING);
     tokio::spawn(send(follower, sender));
     Ok(([(header::CONTENT_TYPE, "text/event-stream")], Body::new(body)).into_response())

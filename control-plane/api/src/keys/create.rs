@@ -38,7 +38,7 @@ pub(crate) async fn create(
     StrictQuery(query): StrictQuery<WaitQuery>,
     IdempotentBody { body: StrictJson(request), attempt }: IdempotentBody<StrictJson<CreateKey>>,
 ) -> Result<Response, Problem> {
-    let wait = query.read()?;
+    let wait = query.parse()?;
     let request = Create { wait, ..key_text(request).parse().into_request()? };
     Ok(super::created(keys.create(&principal, request, attempt).await?)?)
 }

@@ -4,45 +4,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Deserialize;
-use utoipa::IntoParams;
 
 use crate::extract::StrictQuery;
 use crate::problem::Problem;
-use crate::query::{Filtered, PageQuery};
+use crate::query::Filtered;
 use omniflow_api_types::key::KeyJson;
 use omniflow_api_types::page::Page;
-use omniflow_api_types::schema;
-use omniflow_service::keys::{Keys, List};
-
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct ListFilter {
-    /// Only keys with this status.
-    #[param(value_type = Option<schema::KeyStatus>)]
-    status: Option<String>,
-    /// Only keys of this environment.
-    #[param(value_type = Option<schema::Environment>)]
-    environment: Option<String>,
-    /// Only keys with this scope.
-    #[param(value_type = Option<schema::Scope>)]
-    scope: Option<String>,
-    /// `true`: only keys whose `rotation_due_at` has passed; `false`: only other keys.
-    #[param(value_type = Option<bool>)]
-    rotation_due: Option<String>,
-    /// Only keys whose `last_used_at` is before this time or null.
-    #[param(value_type = Option<schema::Instant>)]
-    unused_since: Option<String>,
-    /// Only keys that are accepted now and expire before this time.
-    #[param(value_type = Option<schema::Instant>)]
-    expires_before: Option<String>,
-    /// Only keys with this text in their name or description (ASCII letters in any case), or with exactly this hint.
-    q: Option<String>,
-    /// Sort order; `newest` if omitted.
-    #[param(value_type = Option<schema::KeyOrder>)]
-    sort: Option<String>,
-}
+use omniflow_api_types::parameters::{KeyParameters, PageParameters};
+use omniflow_service::keys::Keys;
 
 /// List keys.
 #[utoipa::path(
@@ -50,30 +19,15 @@ pub(crate) struct ListFilter {
     path = "/v1/keys",
     operation_id = "list_keys",
     tag = "keys",
-    params(ListFilter, PageQuery),
+    params(KeyParameters, PageParameters),
     responses((status = 200, body = Page<KeyJson>, description = "A page of keys.")),
 )]
 pub(crate) async fn list(
     State(keys): State<Arc<Keys>>,
-    StrictQuery(query): StrictQuery<Filtered<ListFilter, PageQuery>>,
+    StrictQuery(query): StrictQuery<Filtered<KeyParameters, PageParameters>>,
 ) -> Result<Json<Page<KeyJson>>, Problem> {
-    Ok(Json(Page::json(keys.list(query.into()).await?, KeyJson::from)))
-}
-
-impl From<Filtered<ListFilter, PageQuery>> for List {
-    fn from(Filtered { filter, options }: Filtered<ListFilter, PageQuery>) -> Self {
-        Self {
-            status: filter.status,
-            environment: filter.environment,
-            scope: filter.scope,
-            rotation_due: filter.rotation_due,
-            unused_since: filter.unused_since,
-            expires_before: filter.expires_before,
-            text: filter.q,
-            sort: filter.sort,
-            page: options.into(),
-        }
-    }
+    let page = keys.list(query.filter.parse()?, query.options.parse()?).await?;
+    Ok(Json(Page::json(page, KeyJson::from)))
 }
 
 #[cfg(test)]
@@ -87,7 +41,9 @@ mod tests {
     use serde_json::{Value, json};
     use uuid::Uuid;
 
-    use omniflow_store::{KeyFilter, KeyReference};
+    use omniflow_domain::key::KeyReference;
+
+    use omniflow_store::KeyFilter;
     use omniflow_test_server::{START, TestServer, record};
 
     fn names(list: &Value) -> Vec<&str> {

@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 use super::access::{READ, WRITE};
 use super::endpoint::Endpoints;
 use super::extract::Segments;
-use super::idempotency::Created;
+use super::idempotency::CreatedResponse;
 use super::params::KeyPath;
 use super::precondition::tagged;
 use super::problem::Problem;
@@ -63,5 +63,5 @@ fn created(issued: Idempotent<Issued>) -> Result<Response, Error> {
     let (location, revision) = (format!("/v1/keys/{}", key.key.id), key.key.revision);
     let secret = secret.map(|secret| secret.expose().to_owned());
     let body = CreatedKey { key: key.into(), secret, enforcement: enforcement.map(Into::into) };
-    Ok(Created::new(location, Some(revision), &body)?.replayed(replayed).into_response())
+    Ok(CreatedResponse::new(location, Some(revision), &body)?.replayed(replayed).into_response())
 }

@@ -15,7 +15,8 @@ use crate::precondition::{Conditional, tagged};
 use crate::problem::Problem;
 use crate::query::WaitQuery;
 use omniflow_api_types::key::RevokedKey;
-use omniflow_service::keys::{KeyReference, Keys, Revoke, Revoked, no_such_version};
+use omniflow_domain::key::KeyReference;
+use omniflow_service::keys::{Keys, Revoke, Revoked, no_such_version};
 
 /// Revoke a key and all its versions.
 #[utoipa::path(
@@ -34,7 +35,7 @@ pub(crate) async fn revoke_key(
     StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<impl IntoResponse, Problem> {
     let request =
-        Revoke { key: KeyReference::from(key.as_str()), version: None, precondition, wait: query.read()? };
+        Revoke { key: KeyReference::from(key.as_str()), version: None, precondition, wait: query.parse()? };
     Ok(revoked(keys.revoke(&principal, request).await?))
 }
 
@@ -59,7 +60,7 @@ pub(crate) async fn revoke_version(
         key: KeyReference::from(key.as_str()),
         version: Some(version),
         precondition,
-        wait: query.read()?,
+        wait: query.parse()?,
     };
     Ok(revoked(keys.revoke(&principal, request).await?))
 }
@@ -78,8 +79,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use crate::tests::publish_key;
+    use omniflow_domain::key::KeyReference;
     use omniflow_domain::key::KeyVersion;
-    use omniflow_store::KeyReference;
     use omniflow_test_server::{TestServer, request, send};
 
     #[tokio::test]

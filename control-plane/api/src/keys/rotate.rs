@@ -15,8 +15,9 @@ use crate::precondition::Conditional;
 use crate::problem::Problem;
 use crate::query::WaitQuery;
 use omniflow_api_types::key::{CreatedKey, RotateKey};
+use omniflow_domain::key::KeyReference;
 use omniflow_service::fields;
-use omniflow_service::keys::{KeyReference, Keys, Rotate};
+use omniflow_service::keys::{Keys, Rotate};
 
 /// Rotate a key.
 ///
@@ -44,7 +45,7 @@ pub(crate) async fn rotate(
 ) -> Result<Response, Problem> {
     let overlap = fields::overlap(request.overlap.as_deref())?;
     let request =
-        Rotate { key: KeyReference::from(key.as_str()), overlap, precondition, wait: query.read()? };
+        Rotate { key: KeyReference::from(key.as_str()), overlap, precondition, wait: query.parse()? };
     Ok(super::created(keys.rotate(&principal, request, attempt).await?)?)
 }
 
@@ -61,8 +62,8 @@ mod tests {
 
     use crate::tests::publish_key;
     use axum::http::{StatusCode, header};
+    use omniflow_domain::key::KeyReference;
     use omniflow_service::publication::Offer;
-    use omniflow_store::KeyReference;
     use omniflow_test_server::{Answer, START, TestServer, record, request};
 
     const HOUR: u64 = 3_600_000;

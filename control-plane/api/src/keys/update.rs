@@ -12,7 +12,8 @@ use crate::precondition::{Conditional, tagged};
 use crate::problem::Problem;
 use crate::query::WaitQuery;
 use omniflow_api_types::key::{UpdateKey, UpdatedKey};
-use omniflow_service::keys::{KeyReference, Keys, SettingsText, Update, Updated};
+use omniflow_domain::key::KeyReference;
+use omniflow_service::keys::{Keys, SettingsText, Update, Updated};
 
 /// Update a key.
 ///
@@ -37,7 +38,7 @@ pub(crate) async fn update(
     StrictQuery(query): StrictQuery<WaitQuery>,
     StrictJson(request): StrictJson<UpdateKey>,
 ) -> Result<impl IntoResponse, Problem> {
-    let wait = query.read()?;
+    let wait = query.parse()?;
     let (settings, errors) = settings_text(request).parse();
     if let Some(error) = errors.into_iter().next() {
         return Err(error.into());

@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use super::access::{Authenticated, WRITE};
 use super::endpoint::Endpoints;
 use super::extract::{FromBody, StrictQuery, check_media_type, parse};
-use super::idempotency::{Created, IdempotentBody};
+use super::idempotency::{CreatedResponse, IdempotentBody};
 use super::params::IdempotencyKey;
 use super::problem::Problem;
 use super::query::WaitQuery;
@@ -58,13 +58,13 @@ pub(super) async fn report(
     StrictQuery(query): StrictQuery<WaitQuery>,
     IdempotentBody { body: Report(body), attempt }: IdempotentBody<Report>,
 ) -> Result<Response, Problem> {
-    let wait = query.read()?;
+    let wait = query.parse()?;
     let ReportLeak { secret, digest, text, revoke, version_only, replacement } = body;
     let measures = Measures { revoke, version_only, replacement };
     let terms = SearchTerms::read(secret, digest, text)?;
     let request = handle::ReportLeak { terms, measures, wait, attempt };
     let handled = leaks.handle(&principal, request).await?;
-    let response = Created::on_the_side(&LeakReportJson::from(handled.value))?;
+    let response = CreatedResponse::on_the_side(&LeakReportJson::from(handled.value))?;
     Ok(response.replayed(handled.replayed).into_response())
 }
 

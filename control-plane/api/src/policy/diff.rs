@@ -11,9 +11,11 @@ use utoipa::IntoParams;
 use super::document::DraftBody;
 use crate::extract::StrictQuery;
 use crate::problem::Problem;
+use omniflow_api_types::parameters::Parser;
 use omniflow_api_types::policy::{PolicyDiffJson, SetPolicy};
+use omniflow_domain::error::{Error, Facts, Missing};
 use omniflow_service::policy::Policies;
-use omniflow_service::policy::diff::CompareVersions;
+use omniflow_service::policy::diff::{CompareError, CompareVersions};
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -40,8 +42,23 @@ pub(crate) async fn between_versions(
     State(policies): State<Arc<Policies>>,
     StrictQuery(query): StrictQuery<DiffQuery>,
 ) -> Result<Json<PolicyDiffJson>, Problem> {
-    let DiffQuery { from, to } = query;
-    Ok(Json(policies.compare_versions(CompareVersions { from, to }).await?.into()))
+    let request = CompareVersions { from: version("from", query.from)?, to: version("to", query.to)? };
+    let comparison = policies.compare_versions(request).await.map_err(|error| match error {
+        CompareError::UnknownFrom => unknown_version("from"),
+        CompareError::UnknownTo => unknown_version("to"),
+        CompareError::Failed(error) => error,
+    })?;
+    Ok(Json(comparison.into()))
+}
+
+/// The number of a version.
+fn version(name: &str, value: Option<String>) -> Result<Option<u64>, Error> {
+    Parser::text(value).map(|text| text.parse().map_err(|_| unknown_version(name))).transpose()
+}
+
+fn unknown_version(name: &str) -> Error {
+    Error::invalid_query(name, format!("{name} must be a version of the policy"))
+        .about(Facts::Missing(Missing::PolicyVersion))
 }
 
 /// Compare a draft with the effective policy.

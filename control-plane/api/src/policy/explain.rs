@@ -11,7 +11,7 @@ use crate::extract::StrictJson;
 use crate::problem::Problem;
 use omniflow_api_types::policy::{ExplainRequest, ExplanationJson};
 use omniflow_domain::error::Error;
-use omniflow_service::keys::KeyReference;
+use omniflow_domain::key::KeyReference;
 use omniflow_service::policy::Policies;
 use omniflow_service::policy::document::Draft;
 use omniflow_service::policy::explain::{self, Explain};

@@ -10,12 +10,12 @@ use utoipa::IntoParams;
 use super::document::DraftBody;
 use crate::extract::StrictQuery;
 use crate::problem::Problem;
+use omniflow_api_types::parameters::Parser;
 use omniflow_api_types::policy::{ReplayJson, SetPolicy};
 use omniflow_api_types::schema;
-use omniflow_service::keys::KeyReference;
+use omniflow_domain::key::KeyReference;
 use omniflow_service::policy::Policies;
 use omniflow_service::policy::replay::ReplayCalls;
-use omniflow_service::query;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -48,13 +48,14 @@ pub(crate) async fn replay(
     StrictQuery(query): StrictQuery<ReplayQuery>,
     DraftBody(draft): DraftBody,
 ) -> Result<Json<ReplayJson>, Problem> {
+    let mut parser = Parser::default();
     let calls = ReplayCalls {
         draft,
-        key: query::present(query.key).as_deref().map(KeyReference::from),
-        from: query::time("from", query.from)?,
-        to: query::time("to", query.to)?,
+        key: Parser::text(query.key).as_deref().map(KeyReference::from),
+        from: parser.time("from", query.from),
+        to: parser.time("to", query.to),
     };
-    Ok(Json(policies.replay(calls).await?.into()))
+    Ok(Json(policies.replay(parser.finish(calls)?).await?.into()))
 }
 
 #[cfg(test)]

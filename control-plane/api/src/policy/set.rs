@@ -38,7 +38,7 @@ pub(crate) async fn set(
     StrictQuery(query): StrictQuery<WaitQuery>,
     DraftBody(draft): DraftBody,
 ) -> Result<impl IntoResponse, Problem> {
-    let wait = query.read()?;
+    let wait = query.parse()?;
     let request = set::SetPolicy { draft, precondition, wait };
     Ok(in_json(policies.set(&principal, request).await?))
 }
@@ -65,7 +65,7 @@ pub(crate) async fn roll_back(
     StrictQuery(query): StrictQuery<WaitQuery>,
     StrictJson(body): StrictJson<RollBack>,
 ) -> Result<impl IntoResponse, Problem> {
-    let wait = query.read()?;
+    let wait = query.parse()?;
     let request = roll_back::RollBack { version: body.version, precondition, wait };
     Ok(in_json(policies.roll_back(&principal, request).await?))
 }

@@ -13,8 +13,8 @@ use crate::extract::{Segments, StrictQuery};
 use crate::params::PolicyVersionPath;
 use crate::precondition::tagged;
 use crate::problem::Problem;
-use crate::query::PageQuery;
 use omniflow_api_types::page::Page;
+use omniflow_api_types::parameters::PageParameters;
 use omniflow_api_types::policy::{PolicyVersionJson, StoredPolicyJson};
 use omniflow_service::policy::Policies;
 
@@ -24,16 +24,16 @@ use omniflow_service::policy::Policies;
     path = "/v1/policy/versions",
     operation_id = "list_policy_versions",
     tag = "policy",
-    params(PageQuery),
+    params(PageParameters),
     responses(
         (status = 200, body = Page<PolicyVersionJson>, description = "A page of versions, without their documents."),
     ),
 )]
 pub(crate) async fn list(
     State(policies): State<Arc<Policies>>,
-    StrictQuery(query): StrictQuery<PageQuery>,
+    StrictQuery(query): StrictQuery<PageParameters>,
 ) -> Result<Json<Page<PolicyVersionJson>>, Problem> {
-    let page = policies.versions(query.into()).await?;
+    let page = policies.versions(query.parse()?).await?;
     Ok(Json(Page::json(page, PolicyVersionJson::from)))
 }
 

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use omniflow_domain::error::ErrorCode;
 use omniflow_domain::key::Key;
-use omniflow_store::KeyReference;
+use omniflow_domain::key::KeyReference;
 use omniflow_test_server::{Answer, START, TestServer, golden, record, request};
 
 /// What was provoked so far.

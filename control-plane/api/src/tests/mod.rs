@@ -70,6 +70,7 @@ pub(crate) fn api_of(server: &TestServer) -> Arc<Api> {
         policies: Arc::clone(&api.policies),
         leaks: Arc::clone(&api.leaks),
         request_log: Arc::clone(&api.request_log),
+        anomalies: Arc::clone(&api.anomalies),
         admin_log: Arc::clone(&api.admin_log),
         gateways: Arc::clone(&api.gateways),
         gateway_protocol: Arc::clone(&api.gateway_protocol),

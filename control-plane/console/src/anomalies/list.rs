@@ -12,15 +12,16 @@ use crate::browser_session::BrowserSession;
 use crate::extract::StrictQuery;
 use crate::format::{Ago, Count, Moment};
 use crate::layout::Layout;
+use crate::list_query::{page_request, path_with_query};
 use crate::page::{Page, PageResult};
-use crate::search::{page_request, path_with_query, to_instant};
+use crate::time_field::to_instant;
 use omniflow_api_types::anomaly::AnomalyJson;
-use omniflow_domain::anomaly::AnomalyKind;
-use omniflow_service::audit::RequestLog;
-use omniflow_service::audit::anomalies::AnomalyQuery;
+use omniflow_api_types::parameters::{AnomalyParameters, InvalidQuery};
+use omniflow_domain::anomaly::{AnomalyFilter, AnomalyKind};
+use omniflow_service::anomalies::Anomalies;
 
 /// Anomalies per page.
-const PAGE_SIZE: &str = "25";
+const PAGE_SIZE: usize = 25;
 
 /// The query string. Every parameter is optional.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -64,11 +65,11 @@ pub(super) struct AnomalyView {
 }
 
 pub(super) async fn show(
-    State(log): State<Arc<RequestLog>>,
+    State(anomalies): State<Arc<Anomalies>>,
     browser: BrowserSession,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
-    let page = log.anomalies(query.to_filter(), page_request(PAGE_SIZE, &query.cursor)).await?;
+    let page = anomalies.list(query.to_filter()?, page_request(PAGE_SIZE, &query.cursor)?).await?;
     let kinds =
         [("", "All")].into_iter().chain(AnomalyKind::ALL.map(|kind| (kind.as_str(), label(kind.as_str()))));
     let kinds = kinds.map(|(kind, label)| {
@@ -128,13 +129,14 @@ fn advice(kind: &str) -> &'static str {
 // === impl Query ===
 
 impl Query {
-    fn to_filter(&self) -> AnomalyQuery {
-        AnomalyQuery {
+    fn to_filter(&self) -> Result<AnomalyFilter, InvalidQuery> {
+        let parameters = AnomalyParameters {
             key: Some(self.key.clone()),
             kind: Some(self.kind.clone()),
             from: Some(to_instant(&self.from)),
             to: Some(to_instant(&self.to)),
-        }
+        };
+        parameters.parse()
     }
 
     fn path(&self) -> String {

@@ -16,9 +16,9 @@ use crate::extract::StrictQuery;
 use crate::page::PageResult;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::audit_lines::ExportFormat;
+use omniflow_api_types::parameters::ExportParameters;
 use omniflow_service::audit::RequestLog;
 use omniflow_service::audit::export::{Export, ExportBatch};
-use omniflow_service::query::parsed;
 
 /// Number of batches that are queued for a slow browser.
 const QUEUED_BATCHES: usize = 2;
@@ -60,8 +60,8 @@ pub(super) async fn download(
         to,
         ..Query::default()
     };
-    let export = log.export(&principal, query.to_filter()).await?;
-    let format = parsed("format", Some(format))?.unwrap_or(ExportFormat::Ndjson);
+    let format = ExportParameters { format: Some(format) }.parse()?;
+    let export = log.export(&principal, query.to_filter()?).await?;
     let (sender, body) = Channel::new(QUEUED_BATCHES);
     tokio::spawn(send(export, format, sender));
     let headers =

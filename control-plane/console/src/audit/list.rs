@@ -19,12 +19,14 @@ use crate::form::{FormError, error_at, general_error};
 use crate::format::{Count, Moment};
 use crate::layout::Layout;
 use crate::page::{Page, PageResult};
-use crate::search::{to_field, to_instant};
+use crate::time_field::to_field;
 use omniflow_api_types::audit::{AuditEntryJson, AuditGapJson};
-use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::audit_query::{AuditFilter, AuditPosition};
+use omniflow_domain::error::Error;
+use omniflow_domain::page::PageRequest;
 use omniflow_domain::time::{DAY_MS, format_time};
 use omniflow_service::audit::RequestLog;
-use omniflow_service::audit::search::{FoundCalls, time_of_cursor};
+use omniflow_service::audit::search::FoundCalls;
 
 /// Time limit of the search and of the count, which run concurrently.
 const MAX_SEARCH: Duration = Duration::from_millis(60);
@@ -49,8 +51,8 @@ struct AuditPage {
     from: String,
     to: String,
     chips: Vec<Chip>,
-    /// Error of the search.
-    error: Option<FormError>,
+    /// Errors of the search.
+    errors: Vec<FormError>,
     reasons: Vec<&'static str>,
     ranges: Vec<(&'static str, String)>,
     exports: [(&'static str, String); 2],
@@ -86,7 +88,7 @@ struct Found {
     summary: Option<CallSummary>,
     items: Vec<Item>,
     next: Option<String>,
-    resume: Option<String>,
+    resume: Option<AuditPosition>,
 }
 
 pub(super) async fn show(
@@ -95,35 +97,39 @@ pub(super) async fn show(
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
     let newest = log.newest_record().await?;
-    match find(&log, &query).await {
-        Ok(found) => {
+    match query.to_request() {
+        Ok((filter, request)) => {
+            let found = find(&log, &query, filter, request).await?;
             let page = AuditPage::new(browser.layout("Audit log"), query, browser.now(), newest);
             Ok(Page(page.with(found)).into_response())
         }
-        // The form shows the error at its field and keeps the input.
-        Err(problem) if problem.code() == ErrorCode::InvalidQuery => {
+        // The form shows each error at its field and keeps the input.
+        Err(invalid) => {
             let page = AuditPage::new(browser.layout("Audit log"), query, browser.now(), newest);
-            let page = AuditPage { error: Some(FormError::of_search(&problem, &FIELDS)), live: None, ..page };
+            let page = AuditPage { errors: FormError::of_search(&invalid, &FIELDS), live: None, ..page };
             Ok((StatusCode::BAD_REQUEST, Page(page)).into_response())
         }
-        Err(problem) => Err(problem.into()),
     }
 }
 
-async fn find(log: &RequestLog, query: &Query) -> Result<Found, Error> {
-    let is_first = query.cursor.is_empty();
+async fn find(
+    log: &RequestLog,
+    query: &Query,
+    filter: AuditFilter,
+    request: PageRequest<AuditPosition>,
+) -> Result<Found, Error> {
     let summary = async {
-        if !is_first {
+        if request.after.is_some() {
             return Ok(None);
         }
         let longest = (query.count != "all").then_some(MAX_SEARCH);
-        let overview = log.overview(query.to_filter(), longest).await?;
+        let overview = log.overview(filter.clone(), longest).await?;
         Ok::<_, Error>(Some(CallSummary::new(&overview, query)))
     };
-    let search = log.search(query.to_filter(), query.to_page(), MAX_SEARCH);
+    let search = log.search(filter.clone(), request, MAX_SEARCH);
     let (FoundCalls { page, resume_at }, summary) = tokio::try_join!(search, summary)?;
-    let end = page.next_cursor.as_deref().or(resume_at.as_deref());
-    let gaps = gaps_among(log, query, end).await?;
+    let next: Option<AuditPosition> = page.next_cursor.as_deref().and_then(|cursor| cursor.parse().ok());
+    let gaps = gaps_among(log, &filter, request, next.or(resume_at)).await?;
     let page_at =
         |cursor: String| Query { cursor, count: String::new(), ..query.clone() }.path("/audit", &[]);
     let calls = page.items.into_iter().map(AuditEntryJson::from).collect();
@@ -135,13 +141,17 @@ async fn find(log: &RequestLog, query: &Query) -> Result<Found, Error> {
     })
 }
 
-/// The gaps that end in the period of a page: from `end`, the cursor of the next page, to the start of the page, so that each
+/// The gaps that end in the period of a page: from `end`, the position of the next page, to the start of the page, so that each
 /// gap is on exactly one page. Gaps have no key and no route, so every search shows them.
-async fn gaps_among(log: &RequestLog, query: &Query, end: Option<&str>) -> Result<Vec<AuditGapJson>, Error> {
-    let instant = |text: &str| omniflow_domain::time::parse_time(&to_instant(text));
-    let to =
-        time_of_cursor(&query.cursor).or_else(|| instant(&query.to)).unwrap_or(UnixMillis(i64::MAX as u64));
-    let from = end.and_then(time_of_cursor).or_else(|| instant(&query.from)).unwrap_or(UnixMillis(0));
+async fn gaps_among(
+    log: &RequestLog,
+    filter: &AuditFilter,
+    request: PageRequest<AuditPosition>,
+    end: Option<AuditPosition>,
+) -> Result<Vec<AuditGapJson>, Error> {
+    let time = |position: AuditPosition| position.time;
+    let to = request.after.map(time).or(filter.to).unwrap_or(UnixMillis(i64::MAX as u64));
+    let from = end.map(time).or(filter.from).unwrap_or(UnixMillis(0));
     let gaps = log.gaps_between((from, to), MAX_GAPS).await?;
     Ok(gaps.into_iter().map(AuditGapJson::from).collect())
 }
@@ -177,7 +187,7 @@ impl AuditPage {
             from: to_field(&query.from),
             to: to_field(&query.to),
             chips: query.chips(),
-            error: None,
+            errors: Vec::new(),
             reasons: Outcome::all().map(Outcome::reason).collect(),
             ranges: RANGES.map(range).to_vec(),
             exports: [("NDJSON", export("ndjson")), ("CSV", export("csv"))],
@@ -193,10 +203,10 @@ impl AuditPage {
 
     fn with(self, found: Found) -> Self {
         let Found { summary, items, next, resume } = found;
-        let resume = resume.map(|cursor| {
-            let time = time_of_cursor(&cursor).unwrap_or(UnixMillis(0));
+        let resume = resume.map(|position| {
+            let cursor = position.to_string();
             let path = Query { cursor, count: String::new(), ..self.query.clone() }.path("/audit", &[]);
-            (path, Moment(time))
+            (path, Moment(position.time))
         });
         Self { summary, items, next, resume, ..self }
     }
@@ -224,12 +234,12 @@ impl AuditPage {
 
     /// The error at a field.
     fn error_at(&self, name: &str) -> &str {
-        error_at(self.error.as_slice(), name).unwrap_or_default()
+        error_at(&self.errors, name).unwrap_or_default()
     }
 
     /// The error of the search as a whole.
     fn other_error(&self) -> Option<&str> {
-        general_error(self.error.as_slice())
+        general_error(&self.errors)
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) async fn stream(
     let after = last_event_id(&headers)?.or_else(|| position(&after));
     let query =
         Query { key, environment, endpoint, method, status, decision, reason, ip, ..Query::default() };
-    let follower = log.follow(&principal, query.to_filter(), after).await?;
+    let follower = log.follow(&principal, query.to_filter()?, after).await?;
     Ok(parts(|parts| send(follower, query, parts)))
 }
 

@@ -2,12 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::search::{page_request, path_with_query, to_instant};
-use omniflow_service::audit::filter::AuditQuery;
-use omniflow_service::query::PageRequest;
+use crate::list_query::{page_request, path_with_query};
+use crate::time_field::to_instant;
+use omniflow_api_types::parameters::{AuditParameters, InvalidQuery};
+use omniflow_domain::audit_query::{AuditFilter, AuditPosition};
+use omniflow_domain::page::PageRequest;
 
 /// Calls per page.
-const PAGE_SIZE: &str = "50";
+const PAGE_SIZE: usize = 50;
 
 /// The query string. Every parameter is optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -106,10 +108,10 @@ impl Query {
             .collect()
     }
 
-    /// The filters for the use case.
-    pub(super) fn to_filter(&self) -> AuditQuery {
+    /// The filter for the use case.
+    pub(super) fn to_filter(&self) -> Result<AuditFilter, InvalidQuery> {
         let text = |text: &str| Some(text.trim().to_owned());
-        AuditQuery {
+        let parameters = AuditParameters {
             key: text(&self.key),
             environment: text(&self.environment),
             endpoint: text(&self.endpoint),
@@ -120,17 +122,20 @@ impl Query {
             ip: text(&self.ip),
             from: Some(to_instant(&self.from)),
             to: Some(to_instant(&self.to)),
-        }
+        };
+        parameters.parse()
     }
 
-    /// The page for the use case.
-    pub(super) fn to_page(&self) -> PageRequest {
-        page_request(PAGE_SIZE, &self.cursor)
+    /// The filter and the page for the use case.
+    pub(super) fn to_request(&self) -> Result<(AuditFilter, PageRequest<AuditPosition>), InvalidQuery> {
+        InvalidQuery::join(self.to_filter(), page_request(PAGE_SIZE, &self.cursor))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use omniflow_policy::time::UnixMillis;
+
     use super::*;
 
     #[test]
@@ -151,8 +156,9 @@ mod tests {
         let narrower = query.link(&[("status", "4xx"), ("ip", "")]);
         assert!(narrower.contains("status=4xx") && !narrower.contains("ip=") && !narrower.contains("cursor"));
         assert_eq!(query.chips().len(), 4);
-        assert!(query.to_filter().read().is_ok());
-        assert_eq!(query.to_page().cursor.as_deref(), Some("9-9"));
+        let (filter, page) = query.to_request().unwrap();
+        assert_eq!(filter.from, Some(UnixMillis(1_800_000_000_000)));
+        assert_eq!(page.after, Some(AuditPosition { time: UnixMillis(9), id: 9 }));
         assert_eq!(Query::default().path("/audit", &[("format", "csv")]), "/audit?format=csv");
     }
 }

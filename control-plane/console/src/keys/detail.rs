@@ -22,9 +22,10 @@ use crate::layout::Layout;
 use crate::page::{Page, PageResult};
 use crate::state::Console;
 use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::key::KeyReference;
 use omniflow_domain::key::{KeyStatus, KeyVersion};
 use omniflow_domain::key_details::KeyDetails;
-use omniflow_service::keys::{KeyReference, Keys, Update};
+use omniflow_service::keys::{Keys, Update};
 use omniflow_service::precondition::Precondition;
 
 #[derive(Template)]

@@ -14,16 +14,18 @@ use crate::extract::Authenticated;
 use crate::extract::StrictQuery;
 use crate::format::{Ago, Badge, Limit};
 use crate::layout::Layout;
+use crate::list_query::{page_request, path_with_query};
 use crate::page::{Page, PageResult};
-use crate::search::{page_request, path_with_query};
 use crate::state::Console;
+use omniflow_api_types::parameters::KeyParameters;
 use omniflow_domain::error::Error;
+use omniflow_domain::key::KeyQuery;
 use omniflow_domain::key_details::KeyDetails;
-use omniflow_domain::time::{DAY_MS, format_time};
-use omniflow_service::keys::{Keys, List};
+use omniflow_domain::time::DAY_MS;
+use omniflow_service::keys::Keys;
 
 /// Keys per page.
-const PAGE_SIZE: &str = "50";
+const PAGE_SIZE: usize = 50;
 /// Time without use after which a key counts as unused.
 const UNUSED_MS: u64 = 30 * DAY_MS;
 /// Time before expiry from which a key counts as expiring.
@@ -86,7 +88,7 @@ pub(super) async fn show(
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
     let now = browser.now();
-    let page = keys.list(query.to_request(now)?).await?;
+    let page = keys.list(query.to_request(now)?, page_request(PAGE_SIZE, &query.cursor)?).await?;
     let policy = app.policies.current()?.policy;
     let prefix = app.policies.key_prefix().as_str();
     Ok(Page(ListPage {
@@ -104,27 +106,23 @@ pub(super) async fn show(
 
 impl Query {
     /// The request for the use case.
-    fn to_request(&self, now: UnixMillis) -> Result<List, Error> {
+    fn to_request(&self, now: UnixMillis) -> Result<KeyQuery, Error> {
         let stated = |text: &String| Some(text.clone());
-        let list = List {
+        let parameters = KeyParameters {
             status: stated(&self.status),
             environment: stated(&self.environment),
             scope: stated(&self.scope),
-            text: stated(&self.q),
+            q: stated(&self.q),
             sort: stated(&self.sort),
-            page: page_request(PAGE_SIZE, &self.cursor),
-            ..List::default()
+            ..KeyParameters::default()
         };
+        let query = parameters.parse()?;
         Ok(match self.attention.as_str() {
-            "" => list,
-            "due" => List { rotation_due: Some("true".to_owned()), ..list },
-            "unused" => {
-                let since = format_time(UnixMillis(now.0.saturating_sub(UNUSED_MS)));
-                List { unused_since: Some(since), ..list }
-            }
+            "" => query,
+            "due" => KeyQuery { rotation_due: Some(true), ..query },
+            "unused" => KeyQuery { unused_since: Some(UnixMillis(now.0.saturating_sub(UNUSED_MS))), ..query },
             "expiring" => {
-                let end = format_time(UnixMillis(now.0.saturating_add(EXPIRING_MS)));
-                List { expires_before: Some(end), ..list }
+                KeyQuery { expires_before: Some(UnixMillis(now.0.saturating_add(EXPIRING_MS))), ..query }
             }
             _ => return Err(Error::invalid_query("attention", "attention must be due, unused or expiring")),
         })

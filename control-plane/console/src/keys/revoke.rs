@@ -18,9 +18,10 @@ use crate::format::Ago;
 use crate::layout::Layout;
 use crate::page::{Page, PageResult};
 use omniflow_domain::error::{Error, Missing};
+use omniflow_domain::key::KeyReference;
 use omniflow_domain::key_details::KeyDetails;
 use omniflow_service::fleet::enforcement_watch::EnforcementWatch;
-use omniflow_service::keys::{KeyReference, Keys, Revoke};
+use omniflow_service::keys::{Keys, Revoke};
 use omniflow_service::precondition::Precondition;
 
 /// How long a browser without scripts waits for enforcement before it gets the next page.

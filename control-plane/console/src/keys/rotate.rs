@@ -17,9 +17,10 @@ use crate::layout::Layout;
 use crate::page::{Page, PageResult};
 use crate::state::Console;
 use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::key::KeyReference;
 use omniflow_domain::key_details::KeyDetails;
 use omniflow_service::idempotency::Idempotent;
-use omniflow_service::keys::{Issued, KeyReference, Keys, Rotate};
+use omniflow_service::keys::{Issued, Keys, Rotate};
 
 use super::fields::WAIT;
 use omniflow_service::precondition::Precondition;

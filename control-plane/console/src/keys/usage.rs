@@ -15,20 +15,23 @@ use omniflow_api_types::admin_event::AdminEventJson;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::leak::{AddressUseJson, EndpointUseJson, KeyUseJson};
 use omniflow_api_types::stats::{AuditStatsJson, StatsCountsJson};
+use omniflow_domain::admin_event::AdminLogFilter;
+use omniflow_domain::audit_query::AuditFilter;
+use omniflow_domain::key::KeyReference;
+use omniflow_domain::page::PageRequest;
+use omniflow_domain::stats::StatsQuery;
 use omniflow_domain::time::{DAY_MS, format_time, parse_time};
-use omniflow_service::admin_log::AdminLogQuery;
-use omniflow_service::audit::filter::AuditQuery;
-use omniflow_service::audit::stats::StatsQuery;
-use omniflow_service::query::PageRequest;
 
 /// Days of the chart, including today.
 const DAYS: u64 = 30;
 /// Number of lines of a ranking.
 const RANKED: usize = 8;
-const RECENT: &str = "10";
+/// Maximum number of recent calls.
+const RECENT: usize = 10;
 /// Maximum number of calls that the rankings cover, to keep the pages of busy keys fast.
 const MAX_EVALUATED_CALLS: u64 = 20_000;
-const EVENTS: &str = "20";
+/// Maximum number of changes.
+const EVENTS: usize = 20;
 
 /// Usage of a key.
 pub(super) struct Usage {
@@ -85,18 +88,16 @@ impl Usage {
     pub(super) async fn of(app: &Console, id: Uuid, layout: &Layout, now: UnixMillis) -> Result<Self, Error> {
         let key = id.to_string();
         let first_day = UnixMillis((now.0 / DAY_MS).saturating_sub(DAYS - 1) * DAY_MS);
-        let from = format_time(first_day);
-        let calls = AuditQuery { key: Some(key.clone()), ..AuditQuery::default() };
-        let page = |limit: &str| PageRequest { limit: Some(limit.to_owned()), cursor: None };
+        let calls = AuditFilter { key: Some(KeyReference::Id(id)), ..AuditFilter::default() };
         let hours = async {
-            let filter = AuditQuery { from: Some(from), ..calls.clone() };
-            let query = StatsQuery { filter, by: Some("hour".to_owned()), limit: None };
+            let filter = AuditFilter { from: Some(first_day), ..calls.clone() };
+            let query = StatsQuery { filter, ..StatsQuery::default() };
             Ok::<_, Error>(AuditStatsJson::from(app.request_log.stats(query).await?))
         };
         let newest = async { app.leaks.key_usage(id, MAX_EVALUATED_CALLS, now).await.map(KeyUseJson::from) };
-        let recent = app.request_log.list(calls.clone(), page(RECENT));
-        let changes = AdminLogQuery { subject: Some(key.clone()), ..AdminLogQuery::default() };
-        let history = app.admin_log.list(changes, page(EVENTS));
+        let recent = app.request_log.list(calls.clone(), PageRequest::first(RECENT));
+        let changes = AdminLogFilter { subject: Some(key.clone()), ..AdminLogFilter::default() };
+        let history = app.admin_log.list(changes, PageRequest::first(EVENTS));
         let (hours, newest, recent, history) = tokio::try_join!(hours, newest, recent, history)?;
         let audit = |more: &str| layout.can_open("/audit").then(|| format!("/audit?key={key}{more}"));
         Ok(Self {

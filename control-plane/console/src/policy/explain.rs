@@ -17,11 +17,11 @@ use crate::extract::StrictQuery;
 use crate::form::{FormError, error_at};
 use crate::layout::Layout;
 use crate::page::{Page, PageResult};
-use crate::search::{to_field, to_instant};
+use crate::time_field::{to_field, to_instant};
 use omniflow_domain::error::Error;
+use omniflow_domain::key::KeyReference;
 use omniflow_domain::policy::Explanation;
 use omniflow_policy::denial;
-use omniflow_service::keys::KeyReference;
 use omniflow_service::policy::Policies;
 use omniflow_service::policy::explain::{self, Explain};
 

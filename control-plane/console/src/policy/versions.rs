@@ -19,6 +19,7 @@ use crate::extract::{Segments, StrictQuery};
 use crate::form::Form;
 use crate::format::At;
 use crate::layout::Layout;
+use crate::list_query::page_request;
 use crate::page::{Page, PageResult};
 use crate::wording;
 use omniflow_api_types::gateway::EnforcementJson;
@@ -27,10 +28,9 @@ use omniflow_service::policy::Policies;
 use omniflow_service::policy::diff::CompareVersions;
 use omniflow_service::policy::roll_back::RollBack;
 use omniflow_service::precondition::Precondition;
-use omniflow_service::query::PageRequest;
 
 /// Versions per page.
-const PAGE_SIZE: &str = "50";
+const PAGE_SIZE: usize = 50;
 
 /// The query string.
 #[derive(Default, Deserialize)]
@@ -77,7 +77,7 @@ pub(super) async fn list(
     browser: BrowserSession,
     StrictQuery(query): StrictQuery<Query>,
 ) -> PageResult {
-    let request = PageRequest { limit: Some(PAGE_SIZE.to_owned()), cursor: Some(query.cursor.clone()) };
+    let request = page_request(PAGE_SIZE, &query.cursor)?;
     let page = policies.versions(request).await?;
     let current = policies.current()?.version;
     let versions = page.items.into_iter().map(|version| Version {
@@ -149,11 +149,10 @@ impl VersionPage {
         let stored = policies.version(version).await?;
         let current = policies.current()?.version;
         let number = stored.version.to_string();
-        let before =
-            stored.version.checked_sub(1).filter(|before| *before > 0).map(|before| before.to_string());
+        let before = stored.version.checked_sub(1).filter(|before| *before > 0);
         let changed = match before {
             Some(before) => {
-                let request = CompareVersions { from: Some(before), to: Some(number.clone()) };
+                let request = CompareVersions { from: Some(before), to: Some(stored.version) };
                 Some(policies.compare_versions(request).await?.into())
             }
             None => None,
@@ -161,7 +160,7 @@ impl VersionPage {
         let rollback = match stored.version == current {
             true => None,
             false => {
-                let request = CompareVersions { from: None, to: Some(number.clone()) };
+                let request = CompareVersions { from: None, to: Some(stored.version) };
                 Some(policies.compare_versions(request).await?.into())
             }
         };

@@ -139,6 +139,7 @@ fn console_of(server: &TestServer) -> Arc<Console> {
         policies: Arc::clone(&console.policies),
         leaks: Arc::clone(&console.leaks),
         request_log: Arc::clone(&console.request_log),
+        anomalies: Arc::clone(&console.anomalies),
         admin_log: Arc::clone(&console.admin_log),
         gateways: Arc::clone(&console.gateways),
         enforcement_watch: Arc::clone(&console.enforcement_watch),

@@ -1,6 +1,7 @@
+use omniflow_domain::admin_event::AdminLogFilter;
 use omniflow_domain::clock::Clock;
 use omniflow_policy::time::UnixMillis;
-use omniflow_store::{AdminLogFilter, AdminLogStore, Store};
+use omniflow_store::{AdminLogStore, Store};
 use omniflow_store_sqlite::SqliteStore;
 use sqlx::Connection as _;
 use tokio::task::spawn_blocking;

@@ -4,7 +4,6 @@ mod list;
 
 use std::sync::Arc;
 
-pub use self::list::AdminLogQuery;
 use omniflow_store::Store;
 
 /// Reads the admin log.

@@ -8,11 +8,11 @@ use omniflow_domain::audit::AuditEntry;
 use omniflow_domain::error::Error;
 use omniflow_domain::principal::Principal;
 
-use super::filter::AuditQuery;
-use super::{QueryTurn, RequestLog};
+use super::{QueryPermit, RequestLog};
 use crate::authentication::TokenGuard;
 use crate::notifications::Notifications;
-use omniflow_store::{AuditFilter, AuditPosition, Store};
+use omniflow_domain::audit_query::{AuditFilter, AuditPosition};
+use omniflow_store::Store;
 
 /// Records of a batch.
 pub const BATCH_RECORDS: usize = 500;
@@ -25,7 +25,7 @@ pub struct Export {
     filter: AuditFilter,
     before: Option<AuditPosition>,
     /// Kept until the export ends.
-    _turn: QueryTurn,
+    _permit: QueryPermit,
 }
 
 /// Some of the records, newest first.
@@ -50,11 +50,10 @@ pub enum ExportError {
 // === impl RequestLog ===
 
 impl RequestLog {
-    /// Begins an export of the calls that a query selects, after [`RequestLog::query_turn`]. Nothing is read yet.
-    pub async fn export(&self, principal: &Principal, query: AuditQuery) -> Result<Export, Error> {
-        let filter = query.read()?;
+    /// Begins an export of the calls that a filter selects, after [`RequestLog::query_permit`]. Nothing is read yet.
+    pub async fn export(&self, principal: &Principal, filter: AuditFilter) -> Result<Export, Error> {
         Ok(Export {
-            _turn: self.query_turn(principal).await?,
+            _permit: self.query_permit(principal).await?,
             filter,
             store: Arc::clone(&self.store),
             notifications: self.notifications.clone(),

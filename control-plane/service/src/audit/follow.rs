@@ -13,10 +13,10 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::RequestLog;
-use super::filter::AuditQuery;
 use crate::authentication::TokenGuard;
 use crate::notifications::Notifications;
-use omniflow_store::{AuditFilter, Store};
+use omniflow_domain::audit_query::AuditFilter;
+use omniflow_store::Store;
 
 /// Numbers of records that are searched at once.
 const NUMBERS_AT_ONCE: i64 = 500;
@@ -49,14 +49,13 @@ pub enum FollowItem {
 // === impl RequestLog ===
 
 impl RequestLog {
-    /// Follows the calls that a query selects: those after the record `after`, or from now on.
+    /// Follows the calls that a filter selects: those after the record `after`, or from now on.
     pub async fn follow(
         &self,
         principal: &Principal,
-        query: AuditQuery,
+        filter: AuditFilter,
         after: Option<i64>,
     ) -> Result<Follower, Error> {
-        let filter = query.read()?;
         // Before the newest number is read, so that no commit falls in between.
         let committed = self.notifications.audit_committed.subscribe();
         let position = match after {

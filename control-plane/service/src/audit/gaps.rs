@@ -2,20 +2,18 @@
 
 use omniflow_domain::audit::AuditGap;
 use omniflow_domain::error::Error;
-use omniflow_domain::page::Page;
+use omniflow_domain::page::{Page, PageRequest};
 use omniflow_policy::time::UnixMillis;
 
 use super::RequestLog;
-use crate::query::PageRequest;
 
 // === impl RequestLog ===
 
 impl RequestLog {
     /// A page of the gaps, the one found last first.
-    pub async fn gaps(&self, page: PageRequest) -> Result<Page<AuditGap>, Error> {
-        let (limit, before) = page.read(|text| text.parse().ok())?;
-        let gaps = self.store.audit_gaps(before, limit + 1).await?;
-        Ok(Page::of(gaps, limit, |gap| gap.id.to_string()))
+    pub async fn gaps(&self, page: PageRequest<i64>) -> Result<Page<AuditGap>, Error> {
+        let gaps = self.store.audit_gaps(page.after, page.limit + 1).await?;
+        Ok(Page::of(gaps, page.limit, |gap| gap.id.to_string()))
     }
 
     /// At most `limit` gaps that end at `from` or later and before `to`, the last first.

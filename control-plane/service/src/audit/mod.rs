@@ -1,8 +1,6 @@
 //! The request log: every call, newest first; what is missing in it; what it amounts to; and new calls as they arrive.
 
-pub mod anomalies;
 pub mod export;
-pub mod filter;
 pub mod follow;
 pub mod gaps;
 pub mod payload;
@@ -20,7 +18,7 @@ use omniflow_domain::error::Error;
 use omniflow_domain::principal::Principal;
 
 use self::query_limit::QueryLimit;
-pub use self::query_limit::QueryTurn;
+pub use self::query_limit::QueryPermit;
 
 use super::notifications::Notifications;
 use super::vault::Vault;
@@ -58,7 +56,7 @@ impl RequestLog {
     /// # Errors
     ///
     /// `busy` if none of the token's queries ends within 10 seconds.
-    pub async fn query_turn(&self, principal: &Principal) -> Result<QueryTurn, Error> {
-        self.query_limit.turn(principal.id).await
+    pub async fn query_permit(&self, principal: &Principal) -> Result<QueryPermit, Error> {
+        self.query_limit.acquire(principal.id).await
     }
 }

@@ -124,11 +124,12 @@ mod tests {
     use std::fs;
     use std::time::Duration;
 
+    use omniflow_domain::admin_event::AdminLogFilter;
     use omniflow_domain::clock::{Clock, Entropy};
     use omniflow_domain::error::ErrorCode;
     use omniflow_domain::token::{Role, Token};
     use omniflow_policy::digest::Digest;
-    use omniflow_store::{AdminLogFilter, Store};
+    use omniflow_store::Store;
     use omniflow_store_sqlite::SqliteStore;
     use uuid::Uuid;
 

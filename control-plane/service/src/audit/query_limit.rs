@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 /// Maximum number of concurrent queries of a token.
 const MAX_QUERIES: usize = 2;
-/// How long a query waits for its turn.
+/// How long a query waits for its permit.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 /// Number of tokens at which those without a query are removed.
 const MAX_IDLE: usize = 64;
@@ -21,7 +21,7 @@ pub(super) struct QueryLimit(Mutex<HashMap<Uuid, Arc<Semaphore>>>);
 
 /// Permission to run a query. Dropping it lets the next query of the token start.
 #[derive(Debug)]
-pub struct QueryTurn {
+pub struct QueryPermit {
     _permit: OwnedSemaphorePermit,
 }
 
@@ -33,10 +33,10 @@ impl QueryLimit {
     /// # Errors
     ///
     /// `busy` if that takes longer than 10 seconds.
-    pub(super) async fn turn(&self, token: Uuid) -> Result<QueryTurn, Error> {
+    pub(super) async fn acquire(&self, token: Uuid) -> Result<QueryPermit, Error> {
         let permit = tokio::time::timeout(MAX_WAIT, self.queries(token).acquire_owned()).await;
         match permit {
-            Ok(Ok(permit)) => Ok(QueryTurn { _permit: permit }),
+            Ok(Ok(permit)) => Ok(QueryPermit { _permit: permit }),
             Ok(Err(_)) => Err(Error::internal()),
             Err(_) => Err(Error::new(
                 ErrorCode::Busy,
@@ -64,29 +64,29 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn queries_of_one_token_take_turns() {
+    async fn a_token_waits_for_a_permit_while_its_queries_run() {
         let limit = QueryLimit::default();
         let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let mut turns = Vec::new();
+        let mut permits = Vec::new();
         for _ in 0..MAX_QUERIES {
-            turns.push(limit.turn(one).await.unwrap());
+            permits.push(limit.acquire(one).await.unwrap());
         }
-        let refused = limit.turn(one).await.unwrap_err();
+        let refused = limit.acquire(one).await.unwrap_err();
         assert_eq!(refused.code(), ErrorCode::Busy);
-        limit.turn(other).await.unwrap();
-        turns.pop();
-        limit.turn(one).await.unwrap();
+        limit.acquire(other).await.unwrap();
+        permits.pop();
+        limit.acquire(one).await.unwrap();
     }
 
     #[tokio::test]
     async fn tokens_without_a_query_are_forgotten() {
         let limit = QueryLimit::default();
-        let turn = limit.turn(Uuid::from_u128(1)).await.unwrap();
+        let permit = limit.acquire(Uuid::from_u128(1)).await.unwrap();
         for token in 2..1_000 {
-            limit.turn(Uuid::from_u128(token)).await.unwrap();
+            limit.acquire(Uuid::from_u128(token)).await.unwrap();
         }
         let tokens = limit.0.lock().unwrap();
         assert!(tokens.len() <= MAX_IDLE && tokens.contains_key(&Uuid::from_u128(1)), "{}", tokens.len());
-        drop(turn);
+        drop(permit);
     }
 }

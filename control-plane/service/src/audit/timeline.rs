@@ -1,4 +1,4 @@
-//! A summary of the calls that a query selects: over time, and who made the newest of them. It counts for as long as a
+//! A summary of the calls that a filter selects: over time, and who made the newest of them. It counts for as long as a
 //! person waits; [`RequestLog::stats`] counts all.
 
 use std::time::Duration;
@@ -9,8 +9,7 @@ use omniflow_policy::time::UnixMillis;
 use tokio::time::Instant;
 
 use super::RequestLog;
-use super::filter::AuditQuery;
-use omniflow_store::AuditFilter;
+use omniflow_domain::audit_query::AuditFilter;
 pub use omniflow_store::{AuditedUser, Timeline};
 
 /// The newest calls of which the clients are counted.
@@ -40,14 +39,13 @@ pub struct Overview {
 // === impl RequestLog ===
 
 impl RequestLog {
-    /// Summarises the calls that a query selects; those of the last 24 hours before its `to`, unless it has `from`.
+    /// Summarises the calls that a filter selects; those of the last 24 hours before its `to`, unless it has `from`.
     /// Without `max_duration`, all are counted however long it takes.
     pub async fn overview(
         &self,
-        query: AuditQuery,
+        filter: AuditFilter,
         max_duration: Option<Duration>,
     ) -> Result<Overview, Error> {
-        let filter = query.read()?;
         let to = filter.to.unwrap_or_else(|| self.clock.now());
         let from = filter.from.unwrap_or(UnixMillis(to.0.saturating_sub(DAY_MS)));
         let width = width(to.0.saturating_sub(from.0));

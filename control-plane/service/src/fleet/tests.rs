@@ -119,8 +119,8 @@ async fn no_worker_proves_nothing() {
 fn identifiers_are_read_as_they_are_written() {
     let id = GatewayId { gateway: "edge/eu".to_owned(), incarnation: Incarnation(10) };
     assert_eq!(id.to_string(), "edge/eu/000000000000000a");
-    assert_eq!(GatewayId::parse(&id.to_string()), Some(id));
-    assert_eq!(GatewayId::parse("edge"), None);
+    assert_eq!(id.to_string().parse(), Ok(id));
+    assert_eq!("edge".parse(), Err::<GatewayId, _>(omniflow_domain::gateway::InvalidGatewayId));
 }
 
 #[test]

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use omniflow_domain::error::Error;
 use omniflow_domain::gateway::{GatewayId, GatewayStatus};
-use omniflow_domain::page::Page;
+use omniflow_domain::page::{Page, PageRequest};
 use omniflow_policy::time::UnixMillis;
 
 use super::Gateways;
-use crate::query::PageRequest;
 
 /// A page of gateways, and the version that all should enforce.
 pub struct GatewayPage {
@@ -24,13 +23,12 @@ pub struct GatewayPage {
 
 impl Gateways {
     /// A page of the gateways, in the order of their identifiers.
-    pub fn list(&self, page: PageRequest) -> Result<GatewayPage, Error> {
-        let (limit, after) = page.read(GatewayId::parse)?;
+    pub fn list(&self, page: PageRequest<GatewayId>) -> Result<GatewayPage, Error> {
         let version = self.publisher.publication.version()?;
-        let gateways = self.fleet.status(after.as_ref(), limit + 1, version);
+        let gateways = self.fleet.status(page.after.as_ref(), page.limit + 1, version);
         let published_at = self.publisher.published_at();
         Ok(GatewayPage {
-            page: Page::of(gateways, limit, |gateway| gateway.id.to_string()),
+            page: Page::of(gateways, page.limit, |gateway| gateway.id.to_string()),
             version,
             published_at,
         })

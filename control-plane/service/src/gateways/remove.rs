@@ -19,7 +19,7 @@ impl Gateways {
     ///
     /// `not_found` if there is no such run.
     pub async fn remove(self: &Arc<Self>, principal: &Principal, id: &str) -> Result<(), Error> {
-        let id = GatewayId::parse(id).ok_or_else(no_such_gateway)?;
+        let id = id.parse::<GatewayId>().map_err(|_| no_such_gateway())?;
         let (gateways, principal) = (Arc::clone(self), principal.clone());
         run_to_completion(async move { gateways.remove_known(&principal, &id).await }).await
     }

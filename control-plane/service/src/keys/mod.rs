@@ -27,12 +27,10 @@ use super::fleet::Fleet;
 use super::idempotency::{IdempotencyCache, Replayable};
 use super::notifications::Notifications;
 use super::publisher::Publisher;
-pub use omniflow_store::KeyReference;
 use omniflow_store::Store;
 
 pub use create::{Create, ImportedKey};
 pub(crate) use create::{add, first_version};
-pub use list::List;
 pub(crate) use revoke::revoke_versions;
 pub use revoke::{Revoke, Revoked, no_such_version};
 pub use rotate::Rotate;

@@ -16,7 +16,8 @@ use tokio::time::Instant;
 use super::{Keys, admin_log, no_such_key};
 use crate::precondition::Precondition;
 use crate::run_to_completion;
-use omniflow_store::{KeyReference, Transaction};
+use omniflow_domain::key::KeyReference;
+use omniflow_store::Transaction;
 
 /// A revocation.
 #[derive(Clone, Debug)]

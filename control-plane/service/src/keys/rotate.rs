@@ -15,7 +15,8 @@ use super::{Committed, Issued, Keys, admin_log, new_secret, no_such_key};
 use crate::idempotency::{Idempotent, record};
 use crate::precondition::Precondition;
 use crate::run_to_completion;
-use omniflow_store::{IdempotentRequest, KeyReference};
+use omniflow_domain::key::KeyReference;
+use omniflow_store::IdempotentRequest;
 use tokio::time::Instant;
 
 /// A rotation.

@@ -4,7 +4,7 @@ use omniflow_domain::error::Error;
 use omniflow_domain::key_details::KeyDetails;
 
 use super::{Keys, no_such_key};
-use omniflow_store::KeyReference;
+use omniflow_domain::key::KeyReference;
 
 impl Keys {
     /// The key with this identifier or name.

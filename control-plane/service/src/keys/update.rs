@@ -16,7 +16,7 @@ use super::settings::Settings;
 use super::{Committed, Keys, admin_log, no_such_key};
 use crate::precondition::Precondition;
 use crate::run_to_completion;
-use omniflow_store::KeyReference;
+use omniflow_domain::key::KeyReference;
 use tokio::time::Instant;
 
 /// A change to a key.

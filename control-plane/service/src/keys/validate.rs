@@ -6,7 +6,7 @@ use omniflow_domain::name::Name;
 use super::Keys;
 use super::create::name_taken;
 use super::settings::Settings;
-use omniflow_store::KeyReference;
+use omniflow_domain::key::KeyReference;
 
 impl Keys {
     /// Every error of settings, and of the name of a new key: at most one for each field. Empty if they are valid now.

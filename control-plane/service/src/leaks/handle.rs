@@ -28,7 +28,8 @@ use super::search::{Found, SearchTerms};
 use crate::idempotency::{Idempotent, Replayable, record};
 use crate::keys::{add, first_version, new_secret, revoke_versions};
 use crate::run_to_completion;
-use omniflow_store::{IdempotentRequest, KeyReference, Transaction};
+use omniflow_domain::key::KeyReference;
+use omniflow_store::{IdempotentRequest, Transaction};
 
 /// The highest number that the name of a replacement gets.
 const MAX_REPLACEMENTS: u32 = 1_000;

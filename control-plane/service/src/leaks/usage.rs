@@ -9,7 +9,9 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::Leaks;
-use omniflow_store::{AnomalyFilter, KeyReference, StoreError};
+use omniflow_domain::anomaly::AnomalyFilter;
+use omniflow_domain::key::KeyReference;
+use omniflow_store::StoreError;
 
 /// Time limit for reading the use of all keys of a report, because the response waits for it.
 const USAGE_TIME: Duration = Duration::from_secs(5);

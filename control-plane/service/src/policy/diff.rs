@@ -1,6 +1,6 @@
 //! The differences between two versions, or between the effective policy and a draft.
 
-use omniflow_domain::error::{Error, Facts, Missing};
+use omniflow_domain::error::{Error, Missing};
 use omniflow_domain::policy::PolicyComparison;
 use omniflow_policy::policy::PolicyDocument;
 use omniflow_policy::policy_diff::PolicyDiff;
@@ -8,24 +8,32 @@ use omniflow_policy::policy_diff::PolicyDiff;
 use super::document::Draft;
 use super::{Policies, conflicts};
 use crate::publication::NumberedPolicy;
-use crate::query;
 
-/// Two versions to compare, as numbers in text. A missing or empty one is the effective policy.
-#[derive(Clone, Debug, Default)]
+/// Two versions to compare. An absent one is the effective policy.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct CompareVersions {
     /// The earlier version.
-    pub from: Option<String>,
+    pub from: Option<u64>,
     /// The later version.
-    pub to: Option<String>,
+    pub to: Option<u64>,
+}
+
+/// Why two versions were not compared.
+#[derive(Debug)]
+pub enum CompareError {
+    /// The policy has no such earlier version.
+    UnknownFrom,
+    /// The policy has no such later version.
+    UnknownTo,
+    /// The versions cannot be read.
+    Failed(Error),
 }
 
 impl Policies {
     /// Compares two versions.
-    ///
-    /// Fails with `invalid_query` if there is no such version.
-    pub async fn compare_versions(&self, request: CompareVersions) -> Result<PolicyComparison, Error> {
-        let from = self.version_or_current("from", request.from).await?;
-        let to = self.version_or_current("to", request.to).await?;
+    pub async fn compare_versions(&self, request: CompareVersions) -> Result<PolicyComparison, CompareError> {
+        let from = self.version_or_current(request.from).await?.ok_or(CompareError::UnknownFrom)?;
+        let to = self.version_or_current(request.to).await?.ok_or(CompareError::UnknownTo)?;
         let diff = PolicyDiff::between(&from.1, &to.1);
         Ok(PolicyComparison { from: from.0, to: Some(to.0), blocked_by: Vec::new(), diff })
     }
@@ -39,22 +47,30 @@ impl Policies {
         Ok(PolicyComparison { from, to: None, blocked_by, diff })
     }
 
-    /// The version that the parameter `name` states, with its number; the effective policy if it states none.
-    async fn version_or_current(
-        &self,
-        name: &'static str,
-        value: Option<String>,
-    ) -> Result<(u64, PolicyDocument), Error> {
-        let Some(text) = query::present(value) else {
+    /// A version with its number, if it exists; the effective policy for `None`.
+    async fn version_or_current(&self, version: Option<u64>) -> Result<Option<(u64, PolicyDocument)>, Error> {
+        let Some(version) = version else {
             let current = self.current()?;
-            return Ok((current.version, current.policy.document().clone()));
+            return Ok(Some((current.version, current.policy.document().clone())));
         };
-        let unknown = || {
-            Error::invalid_query(name, format!("{name} must be a version of the policy"))
-                .about(Facts::Missing(Missing::PolicyVersion))
-        };
-        let version = text.parse().map_err(|_| unknown())?;
-        let stored = self.store.policy_version(version).await?.ok_or_else(unknown)?;
-        Ok((stored.version, stored.document))
+        let stored = self.store.policy_version(version).await?;
+        Ok(stored.map(|stored| (stored.version, stored.document)))
+    }
+}
+
+// === impl CompareError ===
+
+impl From<Error> for CompareError {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<CompareError> for Error {
+    fn from(error: CompareError) -> Self {
+        match error {
+            CompareError::UnknownFrom | CompareError::UnknownTo => Self::missing(Missing::PolicyVersion),
+            CompareError::Failed(error) => error,
+        }
     }
 }

@@ -23,7 +23,8 @@ use omniflow_policy::time::{MonotonicNanos, UnixMillis};
 use super::Policies;
 use super::document::Draft;
 use crate::publication::NumberedPolicy;
-use omniflow_store::{KeyReference, Store};
+use omniflow_domain::key::KeyReference;
+use omniflow_store::Store;
 
 /// The most calls that are counted against the limits before the one that is explained.
 const MAX_CALLS_BEFORE: u32 = 100_000;

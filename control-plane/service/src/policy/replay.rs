@@ -24,7 +24,9 @@ use super::document::Draft;
 use super::explain::default_settings;
 use super::{Policies, conflicts};
 use crate::publication::NumberedPolicy;
-use omniflow_store::{AuditFilter, AuditPosition, KeyReference, Store};
+use omniflow_domain::audit_query::{AuditFilter, AuditPosition};
+use omniflow_domain::key::KeyReference;
+use omniflow_store::Store;
 
 /// The most calls that are replayed, newest first.
 const MAX_CALLS: usize = 1_000_000;

@@ -1,18 +1,16 @@
 //! Stored versions of the policy.
 
 use omniflow_domain::error::{Error, Missing};
-use omniflow_domain::page::Page;
+use omniflow_domain::page::{Page, PageRequest};
 use omniflow_domain::policy::{PolicyVersion, StoredPolicy};
 
 use super::Policies;
-use crate::query::PageRequest;
 
 impl Policies {
     /// A page of the versions, newest first, without their documents.
-    pub async fn versions(&self, page: PageRequest) -> Result<Page<PolicyVersion>, Error> {
-        let (limit, before) = page.read(|text| text.parse().ok())?;
-        let versions = self.store.policy_versions(before, limit + 1).await?;
-        Ok(Page::of(versions, limit, |version| version.version.to_string()))
+    pub async fn versions(&self, page: PageRequest<u64>) -> Result<Page<PolicyVersion>, Error> {
+        let versions = self.store.policy_versions(page.after, page.limit + 1).await?;
+        Ok(Page::of(versions, page.limit, |version| version.version.to_string()))
     }
 
     /// The version with this number, `version` as it was written.

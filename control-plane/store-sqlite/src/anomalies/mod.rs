@@ -10,10 +10,11 @@ use omniflow_domain::anomaly::{Anomaly, AnomalyKind, Detection};
 use omniflow_domain::detection::{History, Present};
 
 use async_trait::async_trait;
+use omniflow_domain::anomaly::AnomalyFilter;
+use omniflow_domain::key::KeyReference;
 use omniflow_store::anomalies::continues;
 use omniflow_store::{
-    AnomalyFilter, AnomalyStore, AnomalyWrites, ChangedHour, Delivery, EvaluationCursor, KeyReference,
-    Result, StoreError,
+    AnomalyStore, AnomalyWrites, ChangedHour, Delivery, EvaluationCursor, Result, StoreError,
 };
 
 use crate::SqliteStore;

@@ -11,9 +11,8 @@ use omniflow_domain::key::{Key, KeyOrder, KeyStatus, KeyVersion};
 use omniflow_domain::time::DAY_MS;
 
 use async_trait::async_trait;
-use omniflow_store::{
-    CredentialsError, KeyFilter, KeyReference, KeyStore, Result, RotationFilter, StoreError,
-};
+use omniflow_domain::key::KeyReference;
+use omniflow_store::{CredentialsError, KeyFilter, KeyStore, Result, RotationFilter, StoreError};
 
 use super::credentials;
 use crate::SqliteStore;

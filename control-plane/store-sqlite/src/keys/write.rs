@@ -9,7 +9,8 @@ use omniflow_domain::key::{Key, KeyVersion};
 use omniflow_domain::name::Name;
 
 use async_trait::async_trait;
-use omniflow_store::{KeyReference, KeyWrites, Result, StoreError};
+use omniflow_domain::key::KeyReference;
+use omniflow_store::{KeyWrites, Result, StoreError};
 
 use super::read::find;
 use crate::columns::{Columns, digest_bytes, joined_networks, to_millis};

@@ -8,7 +8,9 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite};
 
 use omniflow_domain::audit::{AggregatedCalls, AuditEntry, AuditGap, Decision, GapCause, RecordedCall};
-use omniflow_store::{AuditFilter, AuditPosition, KeyReference, Result, StoreError};
+use omniflow_domain::audit_query::{AuditFilter, AuditPosition};
+use omniflow_domain::key::KeyReference;
+use omniflow_store::{Result, StoreError};
 
 use crate::columns::{Columns, address, address_bytes, digest, from_millis, parsed, row_limit, to_millis};
 use crate::database::Database;

@@ -12,12 +12,11 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use omniflow_domain::audit::{AuditEntry, AuditGap, GapCause, RecordedCall};
+use omniflow_domain::audit_query::{AuditFilter, AuditPosition};
 use omniflow_domain::key_use::CallGroup;
 use omniflow_domain::stats::Dimension;
 use omniflow_policy::time::UnixMillis;
-use omniflow_store::{
-    AuditFilter, AuditPosition, AuditStats, AuditedUser, RequestLogStore, Result, SearchPage, Timeline,
-};
+use omniflow_store::{AuditStats, AuditedUser, RequestLogStore, Result, SearchPage, Timeline};
 use tokio::time::Instant;
 use uuid::Uuid;
 

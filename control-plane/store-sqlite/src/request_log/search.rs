@@ -15,7 +15,9 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use omniflow_domain::audit::AuditEntry;
-use omniflow_store::{AuditFilter, AuditPosition, AuditedUser, KeyReference, Result, SearchPage, StoreError};
+use omniflow_domain::audit_query::{AuditFilter, AuditPosition};
+use omniflow_domain::key::KeyReference;
+use omniflow_store::{AuditedUser, Result, SearchPage, StoreError};
 
 use super::list::{COLUMNS, apply, apply_place, is_wide, page_query, read};
 use crate::columns::{Columns, address, address_bytes, from_millis, row_limit};

@@ -10,9 +10,10 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
+use omniflow_domain::audit_query::AuditFilter;
 use omniflow_domain::stats::{Dimension, GroupValue};
 use omniflow_domain::time::{DAY_MS, HOUR_MS};
-use omniflow_store::{AuditFilter, AuditStats, Result, StoreError};
+use omniflow_store::{AuditStats, Result, StoreError};
 
 use super::list::apply;
 use crate::columns::{Columns, address, from_millis, row_limit};

@@ -6,7 +6,9 @@ use omniflow_policy::time::UnixMillis;
 use sqlx::{QueryBuilder, Sqlite};
 use tokio::time::Instant;
 
-use omniflow_store::{AuditFilter, Result, StoreError, Timeline};
+use omniflow_domain::audit_query::AuditFilter;
+
+use omniflow_store::{Result, StoreError, Timeline};
 
 use super::list::apply;
 use super::search::Through;

@@ -6,8 +6,10 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::backup::{MANIFEST_FILE, back_up};
+use omniflow_domain::admin_event::AdminLogFilter;
+use omniflow_domain::audit_query::AuditFilter;
 use omniflow_store::contract::fixtures::{START, id, ingest, insert_keys, installation, key, record, token};
-use omniflow_store::{AdminLogFilter, AdminLogStore, AuditFilter, KeyFilter, KeyStore, RequestLogStore};
+use omniflow_store::{AdminLogStore, KeyFilter, KeyStore, RequestLogStore};
 
 const TAKEN: &str = "2027-01-15T08:00:00.000Z";
 const NOW: UnixMillis = UnixMillis(START + 60_000);

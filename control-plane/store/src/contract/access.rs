@@ -9,7 +9,8 @@ use omniflow_policy::time::UnixMillis;
 
 use super::Backend;
 use super::fixtures::*;
-use crate::{AdminLogFilter, IdempotentRequest, RecordedRequest, Store, StoreError};
+use crate::{IdempotentRequest, RecordedRequest, Store, StoreError};
+use omniflow_domain::admin_event::AdminLogFilter;
 
 /// A token round-trips with all of its fields.
 pub async fn inserted_token_is_read_back(backend: &impl Backend) {

@@ -6,7 +6,9 @@ use omniflow_policy::denial::Denial;
 
 use super::Backend;
 use super::fixtures::*;
-use crate::{AnomalyFilter, ChangedHour, EvaluationCursor, KeyReference, Store};
+use crate::{ChangedHour, EvaluationCursor, Store};
+use omniflow_domain::anomaly::AnomalyFilter;
+use omniflow_domain::key::KeyReference;
 
 fn detection(key: u32, kind: AnomalyKind, first: u64, last: u64) -> Detection {
     Detection {

@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::Backend;
 use super::fixtures::*;
-use crate::{KeyFilter, KeyReference, RotationFilter, Store};
+use crate::{KeyFilter, RotationFilter, Store};
+use omniflow_domain::key::KeyReference;
 
 async fn names(store: &dyn Store, filter: &KeyFilter) -> Vec<String> {
     let keys = store.keys(filter, None, 100).await.unwrap();

@@ -9,7 +9,9 @@ use omniflow_policy::denial::Denial;
 
 use super::Backend;
 use super::fixtures::*;
-use crate::{AnomalyFilter, AuditFilter, EvaluationCursor, ExportBacklog, ExportPlace, OpenGateway, Store};
+use crate::{EvaluationCursor, ExportBacklog, ExportPlace, OpenGateway, Store};
+use omniflow_domain::anomaly::AnomalyFilter;
+use omniflow_domain::audit_query::AuditFilter;
 
 /// Data keys are numbered in the order of their creation.
 pub async fn data_keys_are_read_back(backend: &impl Backend) {

@@ -17,7 +17,9 @@ use uuid::Uuid;
 
 use super::Backend;
 use super::fixtures::*;
-use crate::{AuditFilter, AuditPosition, IngestError, Ingested, KeyReference, Store};
+use crate::{IngestError, Ingested, Store};
+use omniflow_domain::audit_query::{AuditFilter, AuditPosition};
+use omniflow_domain::key::KeyReference;
 
 fn all() -> AuditFilter {
     AuditFilter::default()

@@ -8,8 +8,10 @@ use tokio::time::timeout;
 
 use super::Backend;
 use super::fixtures::*;
+use crate::KeyFilter;
 use crate::metrics::Operation;
-use crate::{AuditFilter, KeyFilter, KeyReference};
+use omniflow_domain::audit_query::AuditFilter;
+use omniflow_domain::key::KeyReference;
 
 /// How long a blocked transaction is watched.
 const WATCHED: Duration = Duration::from_millis(50);

@@ -1,23 +1,4 @@
-//! Query strings, times and page requests of the pages that list and search.
-
-use omniflow_service::query::PageRequest;
-
-/// The path with a query string of the parameters that are not empty.
-pub(super) fn path_with_query<'a>(
-    path: &str,
-    parameters: impl IntoIterator<Item = (&'a str, &'a str)>,
-) -> String {
-    let stated: Vec<_> = parameters.into_iter().filter(|(_, value)| !value.is_empty()).collect();
-    match serde_urlencoded::to_string(stated) {
-        Ok(query) if !query.is_empty() => format!("{path}?{query}"),
-        _ => path.to_owned(),
-    }
-}
-
-/// The page of a list that begins at a cursor, or the first page if the cursor is empty.
-pub(super) fn page_request(limit: &str, cursor: &str) -> PageRequest {
-    PageRequest { limit: Some(limit.to_owned()), cursor: Some(cursor.to_owned()) }
-}
+//! Times in form fields and query strings of pages: in UTC, without a zone.
 
 /// Converts a time of a form field, which has no zone and is in UTC, to RFC 3339. A date is the start of its day.
 pub(super) fn to_instant(text: &str) -> String {
@@ -43,12 +24,6 @@ pub(super) fn to_field(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn empty_parameters_are_left_out_and_others_are_encoded() {
-        assert_eq!(path_with_query("/keys", [("q", "a & b"), ("sort", "")]), "/keys?q=a+%26+b");
-        assert_eq!(path_with_query("/keys", [("q", "")]), "/keys");
-    }
 
     #[test]
     fn times_without_a_zone_are_in_utc() {

@@ -11,12 +11,12 @@ use super::problem::Problem;
 use omniflow_service::audit::RequestLog;
 
 /// Calls the handler once the token may run another query.
-pub(super) async fn take(
+pub(super) async fn require(
     State(log): State<Arc<RequestLog>>,
     Authenticated(principal): Authenticated,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let _turn = log.query_turn(&principal).await?;
+    let _permit = log.query_permit(&principal).await?;
     Ok(next.run(request).await)
 }
