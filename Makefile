@@ -1,6 +1,6 @@
 # Requires rustup (or cargo with the Wasm targets), Python 3, Node and a C compiler. Everything else is installed into
-# .tools, target and tests/browser/node_modules. Outside of this folder, only the Wasm targets of the Rust toolchain are
-# added, and Chromium with apt-get if it is missing and the user may install it.
+# .tools, target and tests/browser/node_modules, with two exceptions: the Wasm targets of the Rust toolchain, and Chromium,
+# which is installed with apt-get if it is missing and the user has permission to install it.
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .PHONY: help setup envoy tools targets wasm faulty build run test screenshots bench conformance fuzz faults soak lint \
 	deny sbom docs docs-serve fmt clean distclean
 
-# The folder into which rustup installs cargo, for shells that were opened before.
+# Adds the folder into which rustup installs cargo, for shells that were opened before the installation.
 export PATH := $(CURDIR)/.tools/bin:$(if $(CARGO_HOME),$(CARGO_HOME)/bin,$(HOME)/.cargo/bin):$(PATH)
 export OMF_ROOT := $(CURDIR)
 
@@ -26,12 +26,12 @@ BROWSER_STAMP := .tools/stamps/browser
 SCHEMATHESIS_STAMP := .tools/stamps/schemathesis
 RUNNER_STAMP := .tools/stamps/wasm-bindgen-test-runner-$(WASM_BINDGEN)
 
-help: ## Show this list
+help: ## List all commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: tools targets $(ENVOY_STAMP) $(RUNNER_STAMP) $(SCHEMATHESIS_STAMP) $(BROWSER_STAMP) ## Install all tools for building and testing (other targets do this too)
+setup: tools targets $(ENVOY_STAMP) $(RUNNER_STAMP) $(SCHEMATHESIS_STAMP) $(BROWSER_STAMP) ## Install all tools for building and testing (other commands do this when needed)
 
-envoy: $(ENVOY_STAMP) ## Install Envoy 1.40 as .tools/bin/envoy (done by the others too)
+envoy: $(ENVOY_STAMP) ## Install Envoy 1.40 as .tools/bin/envoy (other commands do this when needed)
 
 tools:
 	@scripts/check-tools.sh
@@ -61,15 +61,15 @@ wasm: tools targets
 build: wasm ## Build the filter, omf and the demo
 	cargo build $(LOCKED) --release $(NATIVE)
 
-# A filter whose VM a request can crash. Only for tests; it is built into a separate folder.
+# A filter whose VM a request can crash, for tests only. It is built in a separate folder.
 faulty: tools targets
 	cargo build $(LOCKED) --profile wasm --target wasm32-wasip1 -p omniflow-filter --features fault-injection \
 		--target-dir $(TARGET)/fault-injection
 
-run: build $(ENVOY_STAMP) ## Start control plane, Envoy and upstreams on this machine until Ctrl-C
+run: build $(ENVOY_STAMP) ## Run the control plane, Envoy and upstreams on this machine until Ctrl-C
 	@exec $(TARGET)/release/omniflow-demo
 
-# With --tests, dependencies have the same features as in the test run that follows, so nothing is built twice.
+# With --tests, dependencies have the same features as in the test run that follows, so they are built only once.
 test: setup wasm faulty ## Run every test
 	cargo build $(LOCKED) --bins --tests $(NATIVE)
 	@scripts/test.sh
@@ -78,12 +78,12 @@ screenshots: wasm $(ENVOY_STAMP) $(BROWSER_STAMP) ## Update the screenshots in d
 	cargo build $(LOCKED) -p omf -p omniflow-harness
 	node tests/browser/screenshots.mjs --docs docs/screenshots
 
-conformance: setup wasm ## Attack a local edge, or GATEWAY=host:port KEY_FILE=… (docs/concepts/security-model.md)
+conformance: setup wasm ## Attack a local edge, or your own with GATEWAY=host:port KEY_FILE=… (docs/concepts/security-model.md)
 	cargo build $(LOCKED) --release $(NATIVE)
 	@GATEWAY=$(GATEWAY) KEY_FILE=$(KEY_FILE) ALLOWED=$(ALLOWED) FORBIDDEN=$(FORBIDDEN) EVERY=$(EVERY) \
 		$(TARGET)/release/omniflow-conformance
 
-fuzz: .tools/bin/cargo-fuzz ## Fuzz every target for SECONDS=60 (nightly, or stable with RUSTC_BOOTSTRAP=1)
+fuzz: .tools/bin/cargo-fuzz ## Fuzz each target for SECONDS=60 (nightly, or stable with RUSTC_BOOTSTRAP=1)
 	@scripts/fuzz.sh $(or $(SECONDS),60) $(FUZZ)
 
 faults: setup wasm faulty ## Inject faults and write the results into docs/operations/failures.md
@@ -132,12 +132,12 @@ docs-serve: .tools/bin/mdbook ## Serve the documentation on http://127.0.0.1:300
 .tools/bin/mdbook: | tools
 	cargo install mdbook --locked --quiet --root .tools
 
-# The benchmark of the request log runs without Envoy and filter, and writes no page.
+# The benchmark of the request log runs without Envoy and the filter, and does not write a page.
 ifeq ($(firstword $(BENCH)),request-log)
 bench: tools
 	cargo bench $(LOCKED) -p omniflow-bench --bench request_log -- $(wordlist 2,3,$(BENCH))
 else
-bench: setup wasm ## Benchmark, and write docs/operations/benchmarks*.md (BENCH=scale: many keys only; BENCH=request-log: the log)
+bench: setup wasm ## Run benchmarks and write docs/operations/benchmarks*.md (BENCH=scale: many keys and gateways; BENCH=request-log: the log)
 	cargo build $(LOCKED) --profile wasm --target wasm32-wasip1 -p omniflow-empty-filter -p omniflow-probe-filter
 	cargo build $(LOCKED) --release $(NATIVE)
 	@exec $(TARGET)/release/omniflow-bench $(BENCH)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Fails if a text that people read has a phrase of scripts/prose.txt, or a word of scripts/vocabulary.txt. Such texts are
-# the documentation, golden files (help, OpenAPI, problems), templates of the console, and strings in Rust code: errors,
-# log lines, help. Names in backticks are skipped, and generated sections of the documentation, whose sources are checked.
+# Fails if a text that people read contains a phrase listed in scripts/prose.txt or a word listed in scripts/vocabulary.txt.
+# It checks the documentation, golden files (help, OpenAPI, problems), templates of the console, and strings in Rust code
+# (errors, log lines, help). Names in backticks are skipped. Generated sections of the documentation are also skipped,
+# because their sources are checked.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,7 +11,7 @@ import os, re, subprocess, sys
 
 DOCUMENTS = ["*.md", "control-plane/golden/*", "golden/*", "control-plane/console/templates/*.html"]
 CODE = ["src/*.rs", "policy/src/*.rs", "control-plane/*/src/*.rs"]
-# Comments, raw strings, characters and strings, in this order, so that a quotation mark in one starts no other.
+# Comments, raw strings, characters and strings, in this order, so that a quotation mark in one does not start another.
 TOKEN = re.compile(r'//[^\n]*|/\*.*?\*/|\br(#*)"(?P<raw>.*?)"\1|\'(?:\\.|[^\'\\])\'|"(?P<text>(?:[^"\\]|\\.)*)"', re.S)
 
 
@@ -38,7 +39,7 @@ def document(text, path):
 
 
 def strings(text, path):
-    """The strings with several words, and not those of tests."""
+    """Yields the strings that contain several words, except those in tests."""
     if re.search(r"/(tests|[a-z_]*_tests|testing|fixtures|contract)(/|\.rs$)", path):
         return
     text = re.split(r"\n#\[cfg\(test\)\]\nmod \w+ \{", text)[0]

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 folders=(src policy control-plane tests bench)
-# What is not written by hand: lock files and binary golden files.
+# Lock files and binary golden files are not written by hand.
 excluded=(':!*.lock' ':!policy/golden/*.bin')
 failed=0
 

@@ -11,7 +11,7 @@ if cargo deny --log-level error check advisories >"$output" 2>&1; then
     cat "$output"
     exit 0
 fi
-# The messages for an unreachable database, not for its content.
+# Matches the messages for an unreachable database, not those about its content.
 if grep -qiE 'failed to (fetch|load|clone|acquire|open).*advisor|advisory database.*(fetch|clone)|failed to fetch' "$output"; then
     cat >&2 <<'END'
 Known vulnerabilities were not checked: the advisory database is not reachable

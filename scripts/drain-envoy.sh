@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Stops an Envoy with the Omniflow filter without losing audit records: drains its listeners, waits until no request is open
-# and the control plane has acknowledged all records, then stops it. Requires bash, awk, cat and sleep.
+# Stops an Envoy with the Omniflow filter without losing audit records. The script drains the listeners, waits until no
+# request is in progress and the control plane has acknowledged all records, and then stops Envoy. It requires bash, awk,
+# cat and sleep.
 #
 # usage: drain-envoy.sh [ADMIN_HOST:PORT] [TIMEOUT_SECONDS]
 set -euo pipefail
@@ -24,7 +25,7 @@ ask() {
     exec 3<&-
 }
 
-# The sum of open requests (except those of the admin interface), waiting records, and the gauge for quiescence. Without the
+# The sum of requests in progress (except those of the admin interface), waiting records, and the gauge for quiescence. Without the
 # acknowledgement of quiescence, the control plane would report a gap when this Envoy ends.
 open() {
     ask GET '/stats?filter=omniflow_audit_records_waiting|omniflow_audit_not_quiescent|downstream_rq_active' |

@@ -7,7 +7,7 @@ rows=$(mktemp -d)
 trap 'rm -rf "$rows"' EXIT
 locked=()
 [[ -n ${CI:-} ]] && locked=(--locked)
-# One at a time, so that no test disturbs the results of another.
+# Run the tests one at a time, so that no test disturbs the results of another.
 for subject in disasters:: drained_before_it_ends; do
     OMF_FAULTS=$rows cargo test "${locked[@]}" --release -p omniflow-tests --test e2e -- --test-threads 1 \
         --skip every_fault_has_its_row "$subject"

@@ -6,14 +6,14 @@ cd "$(dirname "$0")/.."
 
 seconds=$1
 shift
-# Without a nightly compiler, use the default one with nightly features enabled. It runs the same targets.
+# If there is no nightly compiler, use the default compiler with nightly features enabled. It runs the same targets.
 toolchain=+nightly
 if ! rustup toolchain list 2>/dev/null | grep -q '^nightly'; then
     toolchain=
     export RUSTC_BOOTSTRAP=1
     echo 'No nightly compiler: fuzzing with the default compiler and RUSTC_BOOTSTRAP=1' >&2
 fi
-# No sanitizer: the code is Rust without unsafe, and SQLite, which others fuzz. A sanitizer would halve the speed.
+# Do not use a sanitizer: it would halve the speed, and the code is Rust without unsafe, and SQLite, which other projects fuzz.
 # Everything after `--` goes to the target, so the options of cargo-fuzz come first.
 fuzz() {
     local command=$1

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 folder=$1
 mkdir -p "$folder"
 
-# The tool writes a file next to the manifest of every workspace member. Delete those that are not needed.
+# The tool writes a file next to the manifest of every workspace member. Delete the files that are not needed.
 remove() {
     find . -path ./target -prune -o -path ./.tools -prune -o -name 'omniflow-sbom.json' -exec rm -f {} +
 }

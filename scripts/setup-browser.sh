@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sets up the browser tests: Chromium (an installed one, or Debian's if the user may install it) and the packages of
-# tests/browser from its lock file.
+# Sets up the browser tests: uses an installed Chromium, or installs Debian's if the user has permission, and installs the
+# packages of tests/browser from their lock file.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,7 +21,7 @@ if ! find_chromium >/dev/null; then
         as_root=(sudo -n)
     fi
     if command -v apt-get >/dev/null && "${as_root[@]}" true 2>/dev/null; then
-        echo 'installing chromium with apt-get'
+        echo 'Installing Chromium with apt-get'
         "${as_root[@]}" apt-get update -qq
         "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
             chromium fonts-liberation >/dev/null

@@ -8,5 +8,5 @@ python3 -m venv --clear .tools/schemathesis
 .tools/schemathesis/bin/python -m pip install --quiet --disable-pip-version-check \
     --require-hashes --only-binary :all: --requirement scripts/requirements-test.txt
 
-# Do not use its command, a script with absolute paths, so that the environment can be moved.
+# Do not use the schemathesis command: it is a script with absolute paths, so the environment could not be moved.
 .tools/schemathesis/bin/python -m schemathesis.cli --version

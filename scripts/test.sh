@@ -42,7 +42,7 @@ part 'policy as WebAssembly under Node' \
     env CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER="$PWD/.tools/bin/wasm-bindgen-test-runner" \
     cargo test "${locked[@]}" --no-fail-fast -p omniflow-policy --target wasm32-unknown-unknown --lib
 part 'filter' cargo_test -p omniflow-filter
-# One command for these, so that shared dependencies are built once, with one set of features.
+# Run these tests with one command, so that shared dependencies are built once, with one set of features.
 part 'control plane, harness and end to end' \
     cargo_test --workspace --exclude omniflow-policy --exclude omniflow-filter \
     --exclude omniflow-empty-filter --exclude omniflow-probe-filter
