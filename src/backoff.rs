@@ -1,4 +1,4 @@
-//! Exponential back-off: each pause is twice as long as the one before, up to a maximum.
+//! Exponential backoff: each pause is twice as long as the previous one, up to a maximum.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ impl Backoff {
         pause
     }
 
-    /// Starts again with the first pause, after a success.
+    /// Resets to the first pause after a success.
     pub(crate) fn reset(&mut self) {
         self.next = self.first;
     }

@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use omniflow_policy::time::{MonotonicNanos, UnixMillis};
 
-/// How long the wall clock is derived from the monotonic clock. A VM that ticks reads both ten times a second.
+/// How long the wall clock is derived from the monotonic clock before both are read again. A VM that ticks reads both
+/// ten times a second.
 const MAX_AGE: Duration = Duration::from_secs(1);
 
 /// Both clocks at one instant. The wall clock is derived from the monotonic one, because each clock read is a host call.
@@ -21,7 +22,7 @@ impl Clocks {
         Self { monotonic: monotonic(), wall: wall() }
     }
 
-    /// Whether the wall clock may have been set in the meantime.
+    /// Whether the wall clock may have been changed in the meantime.
     pub(crate) fn is_stale(&self, now: MonotonicNanos) -> bool {
         now.since(self.monotonic) > MAX_AGE
     }

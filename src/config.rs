@@ -1,4 +1,4 @@
-//! The plugin configuration: one JSON object, checked completely before anything starts.
+//! The plugin configuration: one JSON object, validated completely before anything starts.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(crate) struct Config {
     pub(crate) authority: String,
     /// The value of `authorization` in calls to it. A secret, never logged.
     pub(crate) authorization: String,
-    /// This gateway's name. `None` for Envoy's node id.
+    /// This gateway's name. `None` for Envoy's node ID.
     pub(crate) gateway: Option<String>,
     /// Whether the credential is removed before the request reaches the upstream.
     pub(crate) strip_credential: bool,
@@ -36,7 +36,7 @@ pub(crate) struct Config {
     pub(crate) key_cache_bytes: usize,
     /// Room in bytes for a VM's audit records until the control plane has acknowledged them.
     pub(crate) audit_buffer_bytes: usize,
-    /// How long a record waits for others before it is sent.
+    /// How long a record waits for other records before it is sent.
     pub(crate) audit_flush: Duration,
 }
 
@@ -93,7 +93,8 @@ fn default_flush() -> u64 {
     500
 }
 
-/// The minimum of `max_snapshot_age_seconds`. A control plane without changes then confirms the snapshot every 10 seconds.
+/// The minimum of `max_snapshot_age_seconds`. At this value, the control plane confirms an unchanged snapshot every 10
+/// seconds.
 const MIN_SNAPSHOT_AGE: u64 = 30;
 
 impl Config {
@@ -238,7 +239,7 @@ mod tests {
         assert!(with(r#""strip_credentials": false"#).contains("unknown field `strip_credentials`"));
     }
 
-    /// The fields in the reference, with their defaults in JSON; null for those in words.
+    /// The fields in the reference, with their defaults in JSON; null for defaults described in words.
     fn documented() -> serde_json::Map<String, serde_json::Value> {
         let text = include_str!("../docs/reference/filter-settings.md");
         let rows = text.lines().skip_while(|line| *line != "| field | default | meaning |").skip(2);
@@ -267,7 +268,7 @@ mod tests {
         let minimal: Document =
             serde_json::from_str(r#"{"cluster": "c"}"#).unwrap_or_else(|error| panic!("{error}"));
         let mut expected = serde_json::to_value(minimal).unwrap_or_else(|error| panic!("{error}"));
-        // It is required, which the table states in words.
+        // The field is required, which the table states in words.
         expected["cluster"] = serde_json::Value::Null;
         assert_eq!(serde_json::Value::Object(documented()), expected);
     }

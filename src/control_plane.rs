@@ -24,8 +24,8 @@ impl Response {
         !matches!(self.status, 408 | 500..=599) || self.media_type == b"application/problem+json"
     }
 
-    /// Whether the control plane itself will never accept this batch. A load balancer or a mesh on the way answers 400 and 413
-    /// too, and so does the control plane when a body was cut off: those batches are sent again.
+    /// Whether the control plane itself will never accept this batch. A load balancer or a mesh in between also
+    /// responds with 400 and 413, and so does the control plane when a body was cut off: those batches are sent again.
     pub(crate) fn rejects_batch(&self) -> bool {
         #[derive(Deserialize)]
         struct Problem {

@@ -1,13 +1,13 @@
 //! The Omniflow Keys filter for Envoy and Istio, a proxy-wasm program on the Rust SDK.
 //!
 //! All rules are in `omniflow-policy`; this crate applies its decisions. Each VM has one root context per configuration
-//! ([`root`]), which synchronises the VM with the other VMs and with the control plane, and one context per request
+//! ([`root`]), which synchronizes the VM with the other VMs and with the control plane, and one context per request
 //! ([`request`]). VMs share state in Envoy's shared data ([`workers`]).
 //!
 //! | module | content |
 //! |---|---|
 //! | [`request`] | one request: decide, identity headers, response, record |
-//! | [`snapshot`] | this VM's view of the snapshot, its copies of segments, the leader's synchronisation |
+//! | [`snapshot`] | this VM's view of the snapshot, its copies of segments, the leader's synchronization |
 //! | [`limits`] | rate limits, exact across workers |
 //! | [`audit`] | audit records: buffer, handover, crash reports, quiescence |
 //! | [`workers`] | the VMs of this Envoy: membership, lease, messages, shared data |
@@ -33,7 +33,7 @@ mod snapshot;
 mod vm;
 mod workers;
 
-// The SDK's macro exports the entry point that Envoy calls, which the compiler counts as unsafe code.
+// The SDK's macro exports the entry point that Envoy calls. The compiler treats this as unsafe code.
 #[allow(unsafe_code, missing_docs)]
 mod start {
     proxy_wasm::main! {{

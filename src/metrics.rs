@@ -4,7 +4,7 @@ use omniflow_policy::denial::Outcome;
 
 use crate::host::{self, MetricType};
 
-/// What the names of the counters of decisions start with; the reason follows.
+/// Prefix of the names of the decision counters; the reason follows.
 const DECISIONS: &str = "omniflow_decisions_";
 
 /// The identifiers of the metrics.
@@ -53,7 +53,7 @@ impl Metrics {
         increment(self.audit_lost, records);
     }
 
-    /// Counts a call whose payload found no room.
+    /// Counts a call whose payload did not fit.
     pub(crate) fn add_payload_dropped(&self) {
         increment(self.payloads_dropped, 1);
     }

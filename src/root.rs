@@ -25,14 +25,14 @@ use crate::workers::message::Message;
 
 /// The period of the tick.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
-/// The first tick follows at once.
+/// The first tick follows immediately.
 const FIRST_TICK: Duration = Duration::from_millis(1);
-/// How long the last VM of all tries to deliver the handovers, if Envoy lets it.
+/// How long the very last VM tries to deliver the handovers, if Envoy allows it.
 const FINAL_DELIVERY: Duration = Duration::from_secs(10);
 
 /// The root context, one per configuration of a VM.
 pub(crate) struct Root {
-    /// `None` until a valid configuration is there.
+    /// `None` until there is a valid configuration.
     vm: Option<Rc<Vm>>,
     gateway: String,
     source: Option<AuditSource>,
@@ -42,7 +42,7 @@ pub(crate) struct Root {
     /// Present while this VM is the leader, or the last one.
     quiescence: Option<QuiescenceReporter>,
     handovers: HandoverDelivery,
-    /// The end of the final delivery. This VM is no member any more.
+    /// The deadline of the final delivery. This VM is no longer a member.
     ends: Option<MonotonicNanos>,
 }
 
@@ -101,7 +101,7 @@ impl Root {
 // === the snapshot ===
 
 impl Root {
-    /// Runs `work` if this VM is the leader, and passes its outcome on.
+    /// Runs `work` if this VM is the leader, and forwards its outcome.
     fn lead(&mut self, vm: &Vm, work: impl FnOnce(&mut Leader, &SyncContext<'_>) -> SyncOutcome) {
         let membership = vm.membership.borrow();
         let (Some(membership), Some(leader)) = (membership.as_ref(), self.leader.as_mut()) else { return };
@@ -121,7 +121,7 @@ impl Root {
             let message =
                 Message::SnapshotChanged { from: changed.from, to: changed.to, segments: changed.segments };
             membership.send_to_others(&message);
-            // This VM is last, because the threads of the others have to wake up.
+            // This VM comes last, because the threads of the others have to wake up first.
             membership.send_to_self(&message);
         }
     }
@@ -156,7 +156,7 @@ impl Root {
             _ => return,
         };
         if sent {
-            // The table always covers what was delivered.
+            // The table always covers the delivered records.
             let version = vm.snapshot.borrow().version();
             self.heartbeat(vm, version);
         }
@@ -183,7 +183,8 @@ impl Root {
         }
     }
 
-    /// Hands all records over to the other VMs. Returns whether there is none, so that this VM has to deliver them.
+    /// Hands all records over to the other VMs. Returns whether there are no other VMs, so that this VM has to deliver
+    /// the records.
     fn hand_over(&mut self, vm: &Vm) -> bool {
         let mut membership = vm.membership.borrow_mut();
         let (Some(membership), Some(source)) = (membership.as_mut(), &self.source) else { return false };
@@ -200,14 +201,14 @@ impl Root {
         membership.leave()
     }
 
-    /// A tick of the last VM of all: it delivers the handovers and reports quiescence.
+    /// A tick of the very last VM: it delivers the handovers and reports quiescence.
     fn final_delivery(&mut self, vm: &Vm, ends: MonotonicNanos) {
         if let Some(membership) = vm.membership.borrow_mut().as_mut() {
             membership.refresh();
         }
         self.deliver_handovers(vm);
         self.report(vm);
-        // A VM that joined in the meantime continues instead.
+        // A VM that joined in the meantime takes over.
         let is_over = self.quiescence.as_ref().is_none_or(QuiescenceReporter::is_reported)
             || vm.membership.borrow().as_ref().is_none_or(Membership::any_present);
         if is_over || clock::monotonic() >= ends {
@@ -219,7 +220,7 @@ impl Root {
         }
     }
 
-    /// Puts an undelivered handover back into the queue, for a VM that may come.
+    /// Puts an undelivered handover back into the queue, for a VM that may join later.
     fn return_handover(&mut self, vm: &Vm) {
         if let Some(membership) = vm.membership.borrow().as_ref()
             && let Some(handover) = self.handovers.abort(clock::monotonic(), &vm.metrics)
@@ -237,7 +238,7 @@ impl RootContext for Root {
     fn on_configure(&mut self, _plugin_configuration_size: usize) -> bool {
         match self.configure() {
             Ok(()) => {
-                // No work starts here: a canary VM gets this callback too, but no ticks.
+                // No work starts here: a canary VM also gets this callback, but no ticks.
                 host::set_tick_period(FIRST_TICK);
                 true
             }
@@ -344,12 +345,13 @@ impl Context for Root {
 
     /// Returns whether no work is left.
     fn on_done(&mut self) -> bool {
-        // All requests of this configuration have ended: each of them refers to it.
+        // All requests of this configuration have ended, because each of them holds a reference to it.
         self.leader = None;
         if let Some(vm) = self.vm.clone()
             && self.hand_over(&vm)
         {
-            // No call from here: when Envoy's process ends, its clusters may no longer exist. The tick continues.
+            // No call is made here: when Envoy's process ends, its clusters may no longer exist. The tick continues the
+            // work.
             self.quiescence = None;
             self.ends = Some(clock::monotonic().after(FINAL_DELIVERY));
             return false;
@@ -360,7 +362,7 @@ impl Context for Root {
     }
 }
 
-/// Envoy's node id. Its place among the attributes depends on the version of Envoy.
+/// Envoy's node ID. Its location among the attributes depends on the version of Envoy.
 fn node_id() -> Option<String> {
     let id = host::property("xds\0node\0id").or_else(|| host::property("node\0id"))?;
     let id = String::from_utf8(id).ok()?;

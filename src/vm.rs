@@ -21,7 +21,7 @@ use crate::workers::membership::Membership;
 use crate::workers::message::Message;
 use crate::workers::shared_data::Names;
 
-/// At most one warning about `X-Forwarded-For` is logged in this time.
+/// At most one warning about `X-Forwarded-For` is logged per this interval.
 const FORWARDED_WARNING_PERIOD: Duration = Duration::from_secs(60);
 
 /// This VM. It belongs to one thread. VMs share state in shared data only.
@@ -35,25 +35,25 @@ pub(crate) struct Vm {
     pub(crate) payload_room: Rc<PayloadRoom>,
     /// The number of calls that were decided. Each makes a record when it ends.
     pub(crate) begun: Cell<u64>,
-    /// When an unparsed X-Forwarded-For was last logged.
+    /// When an unparseable X-Forwarded-For was last logged.
     forwarded_warned: Cell<Option<MonotonicNanos>>,
     /// Both clocks at the last tick.
     pub(crate) clocks: Cell<Clocks>,
     /// A full batch is waiting, and the root context was asked to send it.
     pub(crate) flush_requested: Cell<bool>,
-    /// Present from the first tick on.
+    /// Present from the first tick onwards.
     pub(crate) membership: RefCell<Option<Membership>>,
 }
 
 impl Vm {
-    /// A VM that is no member yet. It joins in its first tick.
+    /// A VM that is not a member yet. It joins at its first tick.
     pub(crate) fn new(config: Config) -> Self {
         let names = Names::new(&config.cluster);
         let mut snapshot = SnapshotView::new(names.clone(), config.key_cache_bytes);
         snapshot.refresh();
         Self {
             audit: RefCell::new(AuditBuffer::new(&config)),
-            // As much as the buffer has for payloads that wait for the control plane.
+            // As much as the buffer has for payloads awaiting delivery.
             payload_room: PayloadRoom::new(config.audit_buffer_bytes / 2),
             config,
             snapshot: RefCell::new(snapshot),
@@ -81,9 +81,7 @@ impl Vm {
         if self.forwarded_warned.get().is_none_or(|last| now.since(last) >= FORWARDED_WARNING_PERIOD) {
             self.forwarded_warned.set(Some(now));
             let message = format!(
-                "X-Forwarded-For has an address with a port or in brackets, which Envoy cannot parse, so the client's \
-                 address is taken to be {source}; configure the proxy in front to send plain addresses, unless {source} is a client's own address and it \
-                 sent the header itself"
+                "X-Forwarded-For contains an address with a port or in brackets, which Envoy cannot parse, so {source} is used as the client's address; configure the proxy in front of Envoy to send plain addresses, unless {source} is a client that sent the header itself"
             );
             host::log(LogLevel::Warn, &message);
         }
@@ -107,7 +105,7 @@ impl Vm {
         now: MonotonicNanos,
     ) {
         let is_full = self.audit.borrow_mut().push(record, payload, is_metered, now, &self.metrics);
-        // Only the root context can send a batch: a call that a request makes is cancelled with the request.
+        // Only the root context can send a batch: a call made by a request is cancelled with the request.
         if is_full
             && !self.flush_requested.replace(true)
             && let Some(membership) = self.membership.borrow().as_ref()

@@ -24,11 +24,13 @@ const MAPPED_BITS: u8 = 96;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allowlist(Vec<IpNet>);
 
-/// Why texts are not an allowlist.
+/// Why a list of texts is not a valid allowlist.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAllowlist {
     /// The text is neither an address nor a network.
-    #[error("{0:?} is not an IP address or network: write 203.0.113.7, 203.0.113.0/24 or 2001:db8::/32")]
+    #[error(
+        "{0:?} is not an IP address or network: use a form such as 203.0.113.7, 203.0.113.0/24 or 2001:db8::/32"
+    )]
     Syntax(String),
     /// The address has bits set outside its prefix.
     #[error("{given} has bits set outside its prefix: did you mean {meant}?")]
@@ -39,10 +41,10 @@ pub enum InvalidAllowlist {
         meant: IpNet,
     },
     /// The prefix covers IPv4-mapped addresses and others.
-    #[error("{0} covers IPv4 and IPv6 addresses: write the IPv4 network and the IPv6 network separately")]
+    #[error("{0} covers both IPv4 and IPv6 addresses: list the IPv4 network and the IPv6 network separately")]
     MixedFamilies(String),
     /// The list has more than [`MAX_NETWORKS`] networks.
-    #[error("an allowlist has at most {MAX_NETWORKS} networks")]
+    #[error("an allowlist can have at most {MAX_NETWORKS} networks")]
     TooMany,
 }
 
@@ -130,7 +132,7 @@ impl<'a> AllowlistView<'a> {
         self.0
     }
 
-    /// Whether the key may be used from `address`. An unknown address is only admitted by an empty list.
+    /// Whether the key may be used from `address`. Only an empty list admits an unknown address.
     pub fn admits(&self, address: Option<IpAddr>) -> bool {
         if self.0.is_empty() {
             return true;

@@ -119,7 +119,7 @@ enum CredentialKind {
     Imported,
 }
 
-/// The target of method and path, independent of the client.
+/// The destination of method and path, independent of the client.
 struct Destination<'p> {
     route: Option<Route<'p>>,
     is_introspection: bool,
@@ -135,7 +135,7 @@ pub fn authorize<'s, 'p>(
 ) -> Decision<'s, 'p> {
     let unidentified = |outcome| {
         let outcome = match outcome {
-            // What checks the request next may judge it by its own method.
+            // The next component may judge the request by its original method.
             Outcome::PassedThrough if call.request.is_method_overridden => {
                 Outcome::Denied(Denial::MethodOverridden)
             }

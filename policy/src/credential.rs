@@ -158,7 +158,7 @@ pub fn find_method<'a>(
         {
             continue;
         }
-        // Envoy and the client have framed the message for POST. These methods frame it otherwise.
+        // Envoy and the client have framed the message for POST. These methods frame it differently.
         let is_framed_differently = matches!(value, b"HEAD" | b"CONNECT" | b"TRACE");
         let is_method =
             !value.is_empty() && value.iter().all(u8::is_ascii_uppercase) && !is_framed_differently;

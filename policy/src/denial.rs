@@ -24,7 +24,7 @@ pub enum Denial {
     IpNotAllowed,
     /// The key does not have the scope that the route requires.
     InsufficientScope,
-    /// No route of the policy matches path and method.
+    /// No route in the policy matches path and method.
     RouteNotMapped,
     /// Servers can interpret the path in more than one way.
     AmbiguousPath,
@@ -118,7 +118,7 @@ impl Denial {
                 "Send your API key as 'Authorization: Bearer KEY' or as 'X-API-Key: KEY'."
             }
             Self::MalformedKey => {
-                "The credential is not an API key of this service, or it was mistyped or truncated."
+                "The credential is not an API key for this service, or it was mistyped or truncated."
             }
             Self::UnknownKey => {
                 "This API key does not exist. Check that you are calling the right installation."
@@ -130,17 +130,17 @@ impl Denial {
             Self::AmbiguousCredentials => "Send exactly one credential, in one header, once.",
             Self::IpNotAllowed => "This API key may not be used from your address.",
             Self::InsufficientScope => "This API key does not have the scope that this call requires.",
-            Self::RouteNotMapped => "No route of this service's API key policy matches this path and method.",
+            Self::RouteNotMapped => "No route in this service's API key policy matches this path and method.",
             Self::AmbiguousPath => {
                 "The path is ambiguous. Send it without encoded or doubled separators, dot \
-                 segments, parameters behind ';', or needless percent-encoding."
+                 segments, parameters after ';', or needless percent-encoding."
             }
             Self::RateLimited => {
                 "This API key has exceeded a rate limit. Retry after the number of seconds in Retry-After."
             }
             Self::PolicyUnavailable => "The gateway has no current key data yet. Try again shortly.",
             Self::MethodOverridden => {
-                "A header such as X-HTTP-Method-Override specifies a method other than that of the request. Send the \
+                "A header such as X-HTTP-Method-Override specifies a different method from the request's own. Send the \
                  request with the intended method and without that header."
             }
         }

@@ -15,7 +15,7 @@ pub struct Digest([u8; 32]);
 
 /// The error for a text that is not 64 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a digest is 64 hexadecimal digits")]
+#[error("a digest must be 64 hexadecimal digits")]
 pub struct InvalidDigest;
 
 impl Digest {

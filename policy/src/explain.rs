@@ -23,7 +23,7 @@ pub struct Step {
     pub name: StepName,
     /// The result of the step.
     pub verdict: Verdict,
-    /// Why it was refused, where it was.
+    /// Why the step refused, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Denial>,
     /// The facts, in plain sentences, without secrets.
@@ -50,7 +50,7 @@ pub enum StepName {
     Limit,
 }
 
-/// What came of a step.
+/// The outcome of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -101,7 +101,7 @@ pub fn explain(
 // === impl Verdict ===
 
 impl Verdict {
-    /// The word of the API.
+    /// The value in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Passed => "passed",
@@ -118,7 +118,7 @@ impl StepName {
     pub const ALL: [Self; 7] =
         [Self::Credential, Self::Key, Self::Validity, Self::Address, Self::Route, Self::Scope, Self::Limit];
 
-    /// The word of the API.
+    /// The value in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Credential => "credential",

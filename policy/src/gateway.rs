@@ -49,7 +49,7 @@ pub struct Incarnation(pub u64);
 
 /// The error for a text that is not 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an incarnation is 16 hexadecimal digits")]
+#[error("an incarnation must be 16 hexadecimal digits")]
 pub struct InvalidIncarnation;
 
 /// `POST /gateway/v1/poll`: requests the changes since `version`, and waits for one.
@@ -70,7 +70,8 @@ pub struct PollRequest {
     pub version: u64,
     /// Maximum time to wait for a change, in milliseconds.
     pub wait_ms: u64,
-    /// After which time something between gateway and control plane ended held polls, in milliseconds, if it did.
+    /// Time after which something between gateway and control plane ended held polls, in milliseconds, if that
+    /// happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut_after_ms: Option<u64>,
     /// The gateway's wall clock when it sent the poll.
@@ -97,7 +98,7 @@ pub struct EnforcedReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VmStatus {
-    /// This run of the VM.
+    /// Identifies this run of the VM.
     pub id: Incarnation,
     /// The version, 0 if it has none.
     pub version: u64,

@@ -61,9 +61,8 @@ impl Gcra {
         self.backlog(state, now)
     }
 
-    /// How far the state is ahead of `now`, in nanoseconds. More than a whole bucket if the bucket was larger
-    /// before, or the clock stepped back: what was charged stays charged, and the returned wait stays
-    /// correct.
+    /// How far the state is ahead of `now`, in nanoseconds. More than a whole bucket if the bucket was larger before,
+    /// or the clock stepped back: charges are kept, and the returned wait stays correct.
     fn backlog(&self, state: Tat, now: MonotonicNanos) -> u64 {
         state.0.saturating_sub(now.0)
     }

@@ -29,7 +29,7 @@ pub struct KeyPrefix(String);
 
 /// The error for a prefix that is not 2 to 12 lower-case letters and digits, starting with a letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a key prefix is 2 to 12 lower-case letters and digits and begins with a letter")]
+#[error("a key prefix must be 2 to 12 lowercase letters and digits, beginning with a letter")]
 pub struct InvalidKeyPrefix;
 
 /// The environment of a key, which selects the upstream. Test keys never reach live data.
@@ -44,7 +44,7 @@ pub enum Environment {
 
 /// The error for a text other than `live` and `test`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an environment is \"live\" or \"test\"")]
+#[error("an environment must be \"live\" or \"test\"")]
 pub struct InvalidEnvironment;
 
 /// The error for a credential that does not match the grammar of this installation's keys, or whose checksum

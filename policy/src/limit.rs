@@ -38,7 +38,7 @@ pub struct RateLimit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRateLimit {
     /// Neither `per_minute` nor `per_hour` is set.
-    #[error("set per_minute, per_hour or both: every key has a limit")]
+    #[error("set per_minute, per_hour or both: every key must have a limit")]
     Unlimited,
     /// A value is zero or too large.
     #[error("{field} is {value}: it must be between 1 and {MAX_LIMIT}")]

@@ -46,7 +46,7 @@ fn is_unambiguous(path: &[u8]) -> bool {
     let last = segments.split(|byte| *byte == b'/').count() - 1;
     segments.split(|byte| *byte == b'/').enumerate().all(|(index, segment)| match segment {
         b"." | b".." => false,
-        // A path with a trailing slash is another path, which only matches a route with a trailing slash.
+        // A path with a trailing slash is a different path, which only matches a route with a trailing slash.
         b"" => index == last,
         _ => is_segment_unambiguous(segment),
     })

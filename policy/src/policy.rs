@@ -72,7 +72,7 @@ impl Policy {
         if document.routes.len() > MAX_ROUTES {
             return Err(PolicyError::new(
                 "/routes".to_owned(),
-                format!("a policy has at most {MAX_ROUTES} routes"),
+                format!("a policy can have at most {MAX_ROUTES} routes"),
             ));
         }
         let mut templates = matchit::Router::new();
@@ -84,7 +84,7 @@ impl Policy {
             if !document.scopes.iter().any(|scope| scope.name == route.scope) {
                 return Err(PolicyError::new(
                     at("scope"),
-                    format!("{} is not one of the scopes of this policy", route.scope),
+                    format!("{} is not a scope of this policy", route.scope),
                 ));
             }
             if route.methods.is_empty() {

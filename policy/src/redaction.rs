@@ -34,7 +34,7 @@ struct Candidate {
 }
 
 /// Replaces anything in the form of a key or token, whatever its prefix and position, percent-encoded or not.
-/// The marker stays, to show what was there. One pass, however many markers there are.
+/// The marker stays, to show what was removed. One pass, however many markers there are.
 pub(crate) fn redact(text: String) -> String {
     let clean = match redact_bytes(text.as_bytes()) {
         Cow::Borrowed(_) => None,

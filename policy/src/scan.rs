@@ -15,7 +15,7 @@ const MAX_TOKEN_LENGTH: usize = 512;
 /// A part of a text that starts like a key. It may be a secret, so it does not implement `Debug`.
 #[derive(Clone, Copy)]
 pub struct KeyMatch<'a> {
-    /// The key, or the part of it that is there.
+    /// The key, or the part of it that is present.
     pub text: &'a str,
     /// The environment, if format and checksum are valid.
     pub environment: Result<Environment, MalformedKey>,

@@ -18,16 +18,16 @@ pub const MAX_SCOPES_PER_KEY: usize = 64;
 #[serde(try_from = "String", into = "String")]
 pub struct Scope(String);
 
-/// Why texts are not scopes of a key.
+/// Why a list of texts is not a valid set of scopes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidScope {
     /// The text is not `resource:action`.
     #[error(
-        "{0:?} is not a scope: write resource:action in lower-case letters, digits, '-' and '_', such as contacts:read"
+        "{0:?} is not a scope: use resource:action in lowercase letters, digits, '-' and '_', such as contacts:read"
     )]
     Syntax(String),
     /// There are more than [`MAX_SCOPES_PER_KEY`] scopes.
-    #[error("a key has at most {MAX_SCOPES_PER_KEY} scopes")]
+    #[error("a key can have at most {MAX_SCOPES_PER_KEY} scopes")]
     TooMany,
 }
 

@@ -1,9 +1,10 @@
 //! The buffer of one VM's audit records.
 //!
-//! Records stay in the buffer until the control plane has acknowledged them. When the buffer is full, new records are dropped and counted; a
-//! gap with their number and time span follows the next acknowledged batch. Calls that no limit bounds, which are refusals and
-//! calls without a key, are aggregated when there are many. Payloads have half as much room beside the records, of which each key may use three
-//! quarters of what the other keys leave; beyond it a record is sent without its payload.
+//! Records stay in the buffer until the control plane has acknowledged them. When the buffer is full, new records are
+//! dropped and counted; a gap with their number and time span follows the next acknowledged batch. Refusals and calls
+//! without a key, which no limit bounds, are aggregated when there are many. Payloads have separate room, half as much
+//! as the records. Each key may use three quarters of what the other keys leave of it; beyond that, a record is sent
+//! without its payload.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
@@ -32,9 +33,9 @@ pub(crate) struct AuditBuffer {
     items: VecDeque<EncodedItem>,
     /// Bytes of all items, payloads included.
     bytes: usize,
-    /// Bytes of the payloads among them.
+    /// Bytes of the payloads only.
     payload_bytes: usize,
-    /// The same by key.
+    /// Bytes of the payloads, by key.
     payloads_by_key: BTreeMap<Uuid, usize>,
     /// Room for records in bytes. Payloads have half as much in addition.
     capacity: usize,
@@ -44,12 +45,12 @@ pub(crate) struct AuditBuffer {
     aggregator: CallAggregator,
     /// The start of the current aggregation window.
     window_since: MonotonicNanos,
-    /// Calls that found no room and are in no gap yet. They get sequence numbers with the gap.
+    /// Dropped calls that no gap covers yet. They get sequence numbers with the gap.
     dropped: Option<CallSpan>,
-    /// The arrival of the oldest record that is in no batch.
+    /// When the oldest record that is not in a batch arrived.
     waiting_since: Option<MonotonicNanos>,
     delivery: Delivery,
-    /// No more records will be added, so no batch waits for more.
+    /// No more records will be added, so batches are sent without waiting for more.
     is_complete: bool,
 }
 
@@ -80,17 +81,17 @@ impl AuditBuffer {
         }
     }
 
-    /// The buffer of a VM that has ended, for delivery in its name.
+    /// The buffer of a VM that has ended, for delivery on its behalf.
     pub(crate) fn from_undelivered(undelivered: Undelivered, config: &Config) -> Self {
         let Undelivered { acknowledged, items } = undelivered;
         let bytes = items.iter().map(|item| item.bytes.len()).sum();
         let payload_bytes = items.iter().map(|item| item.payload.bytes).sum();
-        // No payload is added any more.
+        // No more payloads are added.
         Self { items, bytes, payload_bytes, acknowledged, is_complete: true, ..Self::new(config) }
     }
 
-    /// Removes all unacknowledged records, at the end of the VM. They include a batch in flight: the control plane skips
-    /// records that it has already.
+    /// Removes all unacknowledged records, at the end of the VM. They include a batch in flight: the control plane
+    /// skips records that it already has.
     pub(crate) fn take_undelivered(&mut self, now: MonotonicNanos, metrics: &Metrics) -> Undelivered {
         self.record_aggregates(now, metrics);
         self.append_gap(now);
@@ -110,7 +111,8 @@ impl AuditBuffer {
         self.acknowledged
     }
 
-    /// Aggregates a call that no limit bounds if there are many. Returns `false` if it needs a record.
+    /// Aggregates a call that no limit bounds, if there are many such calls. Returns `false` if the call needs its own
+    /// record.
     pub(crate) fn aggregate(&mut self, call: UnboundedCall<'_>) -> bool {
         self.aggregator.aggregate(call)
     }
@@ -139,12 +141,12 @@ impl AuditBuffer {
         }
     }
 
-    /// The payload, or its description alone if there is no room for it. Payloads never take the room of records.
+    /// The payload, or only its description if there is no room. Payloads never take the room of records.
     fn fit_payload(&self, key: Option<Uuid>, payload: CallPayload, metrics: &Metrics) -> CallPayload {
         let bytes = payload.query.len() + payload.body.len();
         let of_key = key.and_then(|key| self.payloads_by_key.get(&key)).copied().unwrap_or(0);
         let left = (self.capacity / 2).checked_sub(self.payload_bytes + bytes);
-        // What is left after it is at least a third of what the key uses.
+        // The room left afterwards is at least a third of what the key uses.
         let fits = left.is_some_and(|left| of_key + bytes <= left.saturating_mul(3));
         if fits && payload.state != PayloadState::NoRoom {
             return payload;
@@ -179,7 +181,7 @@ impl AuditBuffer {
         }
     }
 
-    /// Adds an item for the calls of `span` if there is room. The bytes of its payload have their own room. Returns whether
+    /// Adds an item for the calls of `span` if there is room. Its payload counts toward separate room. Returns whether
     /// this completed a full batch.
     fn add(
         &mut self,
@@ -212,7 +214,7 @@ impl AuditBuffer {
         self.waiting_since.get_or_insert(now);
     }
 
-    /// Appends a gap for the dropped calls. It needs no room: it takes that of an acknowledged batch.
+    /// Appends a gap for the dropped calls. It needs no extra room, because it takes that of an acknowledged batch.
     fn append_gap(&mut self, now: MonotonicNanos) {
         let Some(CallSpan { calls, from, to }) = self.dropped.take() else { return };
         let lost = ReportedGap {
@@ -225,8 +227,8 @@ impl AuditBuffer {
         self.enqueue(AuditItem::Gap(lost).encode(), PayloadShare::default(), calls, now);
     }
 
-    /// Sends a batch if one is due and none is in flight. Returns whether it did. Only in callbacks of the root context: a
-    /// call that a request makes is cancelled with the request.
+    /// Sends a batch if one is due and none is in flight. Returns whether it did. Use it only in callbacks of the root
+    /// context: a call made by a request is cancelled with the request.
     pub(crate) fn flush(
         &mut self,
         config: &Config,
@@ -256,7 +258,7 @@ impl AuditBuffer {
         self.delivery.send(config, &batch, items, now)
     }
 
-    /// Handles the response to a call. Returns `false` if the call is not of this buffer.
+    /// Handles the response to a call. Returns `false` if the call does not belong to this buffer.
     pub(crate) fn on_response(
         &mut self,
         call: CallToken,

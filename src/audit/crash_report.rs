@@ -59,7 +59,7 @@ impl CrashReporter {
         }
     }
 
-    /// Handles the response to a call. Returns `false` if the call was no crash report.
+    /// Handles the response to a call. Returns `false` if the call was not a crash report.
     pub(crate) fn on_response(
         &mut self,
         call: CallToken,
@@ -84,7 +84,7 @@ impl CrashReporter {
     }
 }
 
-/// A batch in the name of the crashed VM. The control plane subtracts the calls whose records it has.
+/// A batch on behalf of the crashed VM. The control plane subtracts the calls whose records it has.
 fn encode_report(leader: &AuditSource, crashed: &DepartedMember, progress: DeliveryReport) -> Vec<u8> {
     let source = AuditSource { vm: crashed.id, ..leader.clone() };
     let lost = ReportedGap {

@@ -73,7 +73,7 @@ impl Delivery {
         self.in_flight = None;
     }
 
-    /// Handles the response to a call. `None` if the call is not of this buffer.
+    /// Handles the response to a call. `None` if the call does not belong to this buffer.
     pub(super) fn on_response(
         &mut self,
         call: CallToken,

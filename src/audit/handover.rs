@@ -1,8 +1,8 @@
-//! Handovers: the records of a VM that ends in an orderly way, with an old configuration or an old filter.
+//! Handovers: the records of a VM that shuts down in an orderly way, along with an old configuration or an old filter.
 //!
-//! Envoy may free the memory of such a VM as soon as its root context is done, whatever `on_done` returned, so the VM cannot
-//! deliver its records itself. It puts them into a queue that outlives it, and the leader delivers them in its name. Only the
-//! last VM of all tries to deliver them itself.
+//! Envoy may free the memory of such a VM as soon as its root context is done, whatever `on_done` returned, so the VM
+//! cannot deliver its records itself. It puts them into a queue that outlives it, and the leader delivers them on its
+//! behalf. Only the very last VM tries to deliver them itself.
 
 use omniflow_policy::audit::AuditSource;
 use omniflow_policy::time::MonotonicNanos;
@@ -37,7 +37,8 @@ impl HandoverDelivery {
         self.current.is_some()
     }
 
-    /// Continues the current delivery and keeps its VM from being reported as crashed. Only in callbacks of the root context.
+    /// Continues the current delivery and keeps its VM from being reported as crashed. Use it only in callbacks of the
+    /// root context.
     pub(crate) fn deliver(
         &mut self,
         config: &Config,
@@ -66,7 +67,7 @@ impl HandoverDelivery {
             .is_some_and(|delivery| delivery.buffer.on_response(call, response, now, metrics))
     }
 
-    /// Returns what is left of the current handover, at the end of this VM.
+    /// Returns the rest of the current handover, at the end of this VM.
     pub(crate) fn abort(&mut self, now: MonotonicNanos, metrics: &Metrics) -> Option<Handover> {
         let Delivery { source, mut buffer } = self.current.take()?;
         Some(Handover { source, records: buffer.take_undelivered(now, metrics) })

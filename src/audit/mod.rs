@@ -4,8 +4,8 @@
 //! |---|---|
 //! | [`buffer`] | the records of one VM until they are acknowledged |
 //! | [`delivery`] | batches in flight, and their retries |
-//! | [`undelivered`] | unacknowledged records, as they are handed over |
-//! | [`handover`] | records of a VM that ends in an orderly way, delivered by the leader |
+//! | [`undelivered`] | unacknowledged records in handover form |
+//! | [`handover`] | records of a VM that shuts down in an orderly way, delivered by the leader |
 //! | [`crash_report`] | the leader's reports of VMs that crashed with records |
 //! | [`quiescence`] | the leader's reports of whether all records are delivered |
 

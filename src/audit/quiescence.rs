@@ -1,7 +1,8 @@
-//! The leader's reports of quiescence: one when the control plane has all records of this Envoy, and one when that is over. So
-//! the control plane can tell a process that ended with undelivered records from one that ended at rest.
+//! The leader's reports of quiescence: one when the control plane has all records of this Envoy, and one when it no
+//! longer does. They allow the control plane to distinguish a process that ended with undelivered records from one that
+//! ended when quiescent.
 //!
-//! A batch of records ends quiescence by itself. A separate report is sent only at the changes between work and rest.
+//! A batch of records ends quiescence by itself. Separate reports are sent only when the state changes.
 
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use crate::config::Config;
 use crate::control_plane::{self, CallToken, Response};
 use crate::workers::membership::Membership;
 
-/// How long no call may have begun before the Envoy counts as quiescent. Single calls at intervals cause no stream of reports.
+/// Time without a new call after which Envoy counts as quiescent. It prevents isolated calls from causing a stream of
+/// reports.
 const IDLE_PERIOD: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -55,7 +57,7 @@ impl QuiescenceReporter {
         let is_quiescent = self.check(membership, now);
         let is_reported = match self.reported {
             Some(reported) => reported == is_quiescent,
-            // Whatever the last leader reported: no call has begun that would need a report.
+            // No report is needed, whatever the last leader reported: no call has begun.
             None => !is_quiescent && membership.waiting() == 0,
         };
         if is_reported || self.in_flight.is_some() || now < self.not_before {
@@ -77,7 +79,7 @@ impl QuiescenceReporter {
         membership.waiting() == 0 && membership.all_are_fresh(now) && now.since(self.since) >= IDLE_PERIOD
     }
 
-    /// Handles the response to a call. Returns `false` if the call was no quiescence report.
+    /// Handles the response to a call. Returns `false` if the call was not a quiescence report.
     pub(crate) fn on_response(
         &mut self,
         call: CallToken,
@@ -88,7 +90,7 @@ impl QuiescenceReporter {
             return false;
         };
         match response {
-            // A control plane that rejects these reports derives no gap from their absence either.
+            // A control plane that rejects these reports does not derive gaps from their absence either.
             Some(response) if response.status == 204 || response.rejects_batch() => {
                 self.reported = Some(is_quiescent);
                 self.backoff.reset();

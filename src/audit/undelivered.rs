@@ -29,11 +29,11 @@ pub(super) struct EncodedItem {
     pub(super) bytes: Vec<u8>,
     /// The payload among them.
     pub(super) payload: PayloadShare,
-    /// The number of calls that the item stands for.
+    /// The number of calls that the item represents.
     pub(super) calls: u64,
 }
 
-/// The bytes of a payload, and the key whose payload it is.
+/// The bytes of a payload, and the key that it belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PayloadShare {
     pub(super) bytes: usize,
@@ -47,7 +47,7 @@ impl Undelivered {
         self.items.is_empty()
     }
 
-    /// The number of calls that these records stand for.
+    /// The number of calls that these records represent.
     pub(crate) fn calls(&self) -> u64 {
         self.items.iter().fold(0, |sum, item| sum.saturating_add(item.calls))
     }

@@ -10,8 +10,8 @@ const NUMBER: usize = 4;
 pub(crate) struct HeaderMap(Bytes);
 
 impl HeaderMap {
-    /// A map whose lengths add up to its bytes. Any other is taken as empty, so that a request with a header out of sight
-    /// is refused and not served with that header beside the filter's own.
+    /// Parses a map whose lengths add up to its size. Any other map counts as empty. Otherwise, a request with a header
+    /// that the filter cannot see would be served with that header beside the filter's own.
     pub(crate) fn new(bytes: Bytes) -> Self {
         if is_complete(&bytes) { Self(bytes) } else { Self(Bytes::new()) }
     }
@@ -44,7 +44,7 @@ impl HeaderMap {
     }
 }
 
-/// Whether the bytes hold just the headers that they announce.
+/// Whether the bytes contain exactly the headers that they announce.
 fn is_complete(bytes: &[u8]) -> bool {
     let Some((count, rest)) = number(bytes) else { return bytes.is_empty() };
     let Some((lengths, texts)) = rest.split_at_checked(count.saturating_mul(2 * NUMBER)) else {

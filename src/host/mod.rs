@@ -1,7 +1,7 @@
 //! Host calls: the SDK's (`proxy_wasm::hostcalls`), and the few of [`raw`]. No other module calls the host.
 //!
 //! The SDK's wrappers panic on a status that they do not list. docs/internals/envoy.md lists each of those panics and why no input
-//! reaches it; read it before adding a call.
+//! reaches it. Read that page before adding a call.
 
 #[cfg(test)]
 mod fake;
@@ -31,10 +31,10 @@ pub(crate) enum DispatchError {
     Unreachable,
 }
 
-/// 64 random bits, as the name of a VM or of an Envoy process.
+/// 64 random bits that identify a VM or an Envoy process.
 #[expect(clippy::disallowed_methods, reason = "the host is the filter's source of randomness")]
 pub(crate) fn random_u64() -> u64 {
-    // Without a source of randomness the clock still gives distinct names. They protect nothing.
+    // Without a source of randomness, the clock still yields distinct identifiers. They are not used for security.
     getrandom::u64().unwrap_or_else(|_| clock::monotonic().0)
 }
 
@@ -49,8 +49,8 @@ pub(crate) fn set_tick_period(period: Duration) {
     let _ = hostcalls::set_tick_period(period);
 }
 
-/// Completes a root context whose `on_done` returned `false`. To be called once: the host refuses a second call, and the SDK
-/// panics on that.
+/// Completes a root context whose `on_done` returned `false`. Call it only once: the host refuses a second call, and
+/// the SDK then panics.
 pub(crate) fn done() {
     let _ = hostcalls::done();
 }
@@ -86,7 +86,7 @@ pub(crate) fn dequeue(queue: u32) -> Option<Bytes> {
 
 // === configuration and properties ===
 
-/// The plugin's configuration. Only in the configure callback.
+/// The plugin's configuration. Available only in the configure callback.
 pub(crate) fn plugin_configuration() -> Bytes {
     buffer(BufferType::PluginConfiguration, usize::MAX)
 }
@@ -96,24 +96,24 @@ pub(crate) fn property(path: &str) -> Option<Bytes> {
     Some(raw::property(path)).filter(|value| !value.is_empty())
 }
 
-/// Sets filter state `wasm.<name>`, for access logs and for the guard behind this filter.
+/// Sets filter state `wasm.<name>`, for access logs and for the guard after this filter.
 pub(crate) fn set_filter_state(name: &str, value: &[u8]) {
     raw::set_property(name, value);
 }
 
 // === the request and its response ===
 
-/// All request headers. Only in the request headers callback, like the three functions below.
+/// All request headers. Available only in the request headers callback, like the three functions below.
 pub(crate) fn request_headers() -> HeaderMap {
     HeaderMap::new(raw::header_map(MapType::HttpRequestHeaders))
 }
 
-/// Adds a request header. Of a name that the request does not have, or no longer has.
+/// Adds a request header. The request must not have a header of this name, or no longer have one.
 pub(crate) fn add_request_header(name: &str, value: &[u8]) {
     raw::add_header(MapType::HttpRequestHeaders, name.as_bytes(), value);
 }
 
-/// Sets a request header in place of all headers of its name.
+/// Sets a request header, replacing all headers of its name.
 pub(crate) fn replace_request_header(name: &str, value: &[u8]) {
     raw::replace_header(MapType::HttpRequestHeaders, name.as_bytes(), value);
 }
@@ -123,12 +123,12 @@ pub(crate) fn remove_request_header(name: &[u8]) {
     raw::remove_header(MapType::HttpRequestHeaders, name);
 }
 
-/// A chunk of the request body. Only in the request body callback.
+/// A chunk of the request body. Available only in the request body callback.
 pub(crate) fn request_body(size: usize) -> Bytes {
     buffer(BufferType::HttpRequestBody, size)
 }
 
-/// All request trailers. Only in the request trailers callback, like the function below.
+/// All request trailers. Available only in the request trailers callback, like the function below.
 pub(crate) fn request_trailers() -> HeaderMap {
     HeaderMap::new(raw::header_map(MapType::HttpRequestTrailers))
 }
@@ -138,40 +138,41 @@ pub(crate) fn remove_request_trailer(name: &[u8]) {
     raw::remove_header(MapType::HttpRequestTrailers, name);
 }
 
-/// All response trailers. Only in the response trailers callback.
+/// All response trailers. Available only in the response trailers callback.
 pub(crate) fn response_trailers() -> HeaderMap {
     HeaderMap::new(raw::header_map(MapType::HttpResponseTrailers))
 }
 
-/// All response headers. Only in the response headers callback, like the two functions below.
+/// All response headers. Available only in the response headers callback, like the two functions below.
 pub(crate) fn response_headers() -> HeaderMap {
     HeaderMap::new(raw::header_map(MapType::HttpResponseHeaders))
 }
 
-/// Adds a response header. Of a name that the response does not have.
+/// Adds a response header. The response must not have a header of this name.
 pub(crate) fn add_response_header(name: &str, value: &[u8]) {
     raw::add_header(MapType::HttpResponseHeaders, name.as_bytes(), value);
 }
 
-/// Sets a response header in place of all headers of its name.
+/// Sets a response header, replacing all headers of its name.
 pub(crate) fn replace_response_header(name: &str, value: &[u8]) {
     raw::replace_header(MapType::HttpResponseHeaders, name.as_bytes(), value);
 }
 
-/// Sends a local reply over HTTP. At most once per request: the host refuses a second reply, and the SDK panics on that.
+/// Sends a local reply over HTTP. Call it at most once per request: the host refuses a second reply, and the SDK then
+/// panics.
 pub(crate) fn send_http_response(status: u16, headers: Vec<(&str, &str)>, body: &[u8]) {
     let _ = hostcalls::send_http_response(u32::from(status), headers, Some(body));
 }
 
-/// Sends a local reply over gRPC. At most once per request, as above.
+/// Sends a local reply over gRPC. Call it at most once per request, as above.
 pub(crate) fn send_grpc_response(status: GrpcStatusCode, message: &str, metadata: Vec<(&str, &[u8])>) {
     let _ = hostcalls::send_grpc_response(status, Some(message), metadata);
 }
 
 // === outgoing calls ===
 
-/// Dispatches an HTTP call and returns its token. Only in callbacks of the root context: a call that a request makes is
-/// cancelled with the request.
+/// Dispatches an HTTP call and returns its token. Use it only in callbacks of the root context: a call made by a
+/// request is cancelled with the request.
 pub(crate) fn dispatch_http_call(
     cluster: &str,
     headers: Vec<(&str, &str)>,
@@ -186,7 +187,7 @@ pub(crate) fn dispatch_http_call(
     })
 }
 
-/// The headers of the response to a call. Only in the callback of that response, like the function below.
+/// The headers of the response to a call. Available only in the callback of that response, like the function below.
 pub(crate) fn call_response_headers() -> HeaderMap {
     HeaderMap::new(raw::header_map(MapType::HttpCallResponseHeaders))
 }

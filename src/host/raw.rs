@@ -53,7 +53,7 @@ unsafe extern "C" {
     fn clock_time_get(clock: u32, precision: u64, time: *mut u64) -> u32;
 }
 
-/// Makes a call in which the host passes bytes to the VM. Empty if the host has none, or fails.
+/// Makes a call in which the host passes bytes to the VM. The result is empty if the host has none or fails.
 fn receive(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Bytes {
     let (mut data, mut size) = (null_mut(), 0);
     if call(&mut data, &mut size) != OK || data.is_null() {
@@ -64,10 +64,9 @@ fn receive(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Bytes {
     unsafe { Bytes::from_raw_parts(data, size, size) }
 }
 
-/// Reads all headers of a map, serialized. Empty if the host has no such map now.
+/// Reads all headers of a map, serialized. Empty if the host has no such map at the moment.
 pub(super) fn header_map(map: MapType) -> Bytes {
-    // SAFETY: here and below, the host reads the bytes at the addresses that it gets, and writes to the given places, before it
-    // returns.
+    // SAFETY: here and below, the host reads from and writes to the given addresses only before it returns.
     receive(|data, size| unsafe { proxy_get_header_map_pairs(map as u32, data, size) })
 }
 
@@ -76,7 +75,7 @@ pub(super) fn add_header(map: MapType, name: &[u8], value: &[u8]) {
     unsafe { proxy_add_header_map_value(map as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
 }
 
-/// Sets a header in place of all headers of its name.
+/// Sets a header, replacing all headers of its name.
 pub(super) fn replace_header(map: MapType, name: &[u8], value: &[u8]) {
     unsafe {
         proxy_replace_header_map_value(map as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len())
@@ -98,7 +97,7 @@ pub(super) fn set_property(path: &str, value: &[u8]) {
     unsafe { proxy_set_property(path.as_ptr(), path.len(), value.as_ptr(), value.len()) };
 }
 
-/// Nanoseconds of the clock that never steps, which all VMs of an Envoy share. 0 if the host has no such clock.
+/// Nanoseconds of the monotonic clock, which all VMs of an Envoy share. 0 if the host has no such clock.
 #[cfg(target_os = "wasi")]
 pub(crate) fn monotonic_nanos() -> u64 {
     const MONOTONIC: u32 = 1;

@@ -1,4 +1,4 @@
-//! Rate limits: one entry per key in shared data, changed by compare-and-swap and therefore exact over all workers.
+//! Rate limits: one entry per key in shared data, changed by compare-and-swap and therefore exact across all workers.
 
 use omniflow_policy::limit::{INTROSPECTION_LIMIT, LimitDecision, LimitReport, LimitState, RateLimit};
 use omniflow_policy::time::MonotonicNanos;
@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use crate::workers::shared_data::{self, Names};
 
-/// Attempts of a compare-and-swap before the call is refused. Each failed attempt means that another worker succeeded, so this
-/// many in a row mean a fault. A call is never let through uncounted.
+/// Maximum number of compare-and-swap attempts before the call is refused. Each failed attempt means that another
+/// worker succeeded, so this many failures in a row indicate a fault. A call is never let through uncounted.
 const MAX_ATTEMPTS: usize = 10_000;
 
 /// Charges one call to a key if its limits allow it. `None` if the entry could not be written.
@@ -20,7 +20,7 @@ pub(crate) fn charge(
     charge_entry(&names.limit(key), limit, now)
 }
 
-/// Charges one introspection to a key, whose own limits are not charged. `None` if the entry could not be written.
+/// Charges one introspection to a key, but not to the key's own limits. `None` if the entry could not be written.
 pub(crate) fn charge_introspection(names: &Names, key: Uuid, now: MonotonicNanos) -> Option<LimitDecision> {
     charge_entry(&names.introspection_limit(key), &INTROSPECTION_LIMIT, now)
 }

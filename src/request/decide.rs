@@ -1,4 +1,4 @@
-//! The decision about a request: `omniflow_policy::authorize` on this VM's snapshot, then the limits of the key.
+//! The decision on a request: `omniflow_policy::authorize` with this VM's snapshot, then the limits of the key.
 
 use std::net::IpAddr;
 
@@ -25,12 +25,12 @@ pub(super) struct Decision {
     /// The key's scopes, separated by spaces.
     pub(super) scopes: String,
     pub(super) limits: Option<LimitReport>,
-    /// Whether the call was charged to the limits of its key. Any number of other calls can be made.
+    /// Whether the call was charged to the limits of its key. The number of other calls is unbounded.
     pub(super) is_metered: bool,
-    /// The bytes of the payload that are kept.
+    /// The maximum number of payload bytes to keep.
     pub(super) payload_bytes: usize,
     pub(super) details: DenialDetails,
-    /// The response to a client that asks about its own key.
+    /// The response to a client that queries its own key.
     pub(super) introspection: Option<Introspection>,
 }
 
@@ -41,12 +41,12 @@ pub(super) struct DenialDetails {
     pub(super) required_scope: Option<Scope>,
     /// The exhausted limit: `minute`, `hour` or `introspection`.
     pub(super) limit: Option<&'static str>,
-    /// Seconds until a call is admitted.
+    /// Seconds until the next call is allowed.
     pub(super) retry_after: Option<u64>,
 }
 
 impl Decision {
-    /// A decision about a client without a known key.
+    /// A decision on a client without a known key.
     fn unidentified(outcome: Outcome, endpoint: Option<String>) -> Self {
         Self {
             outcome,
@@ -62,7 +62,7 @@ impl Decision {
     }
 }
 
-/// Decides about a request and charges its limits.
+/// Decides on a request and charges its limits.
 pub(super) fn decide(
     vm: &Vm,
     request: &mut RequestHeaders<'_>,
@@ -137,7 +137,7 @@ pub(super) fn decide(
     }
 }
 
-/// Charges the limits of a key. Only calls that are allowed otherwise are charged.
+/// Charges the limits of a key. Only calls that are otherwise allowed are charged.
 fn charge(
     vm: &Vm,
     key: &CredentialView<'_>,

@@ -4,7 +4,7 @@ use omniflow_policy::credential::{HeaderRole, header_role, is_api_key};
 
 use crate::host::header_map::HeaderMap;
 
-/// A request's headers. Of those that are needed by name, the first of each.
+/// A request's headers, with the first value of each header that is needed by name.
 pub(super) struct RequestHeaders<'a> {
     all: &'a HeaderMap,
     method: Option<&'a [u8]>,
@@ -59,7 +59,7 @@ impl<'a> RequestHeaders<'a> {
         self.forwarded_for.unwrap_or_default()
     }
 
-    /// Replaces the method by that of a header.
+    /// Replaces the method with the value of a header.
     pub(super) fn override_method(&mut self, method: &'a [u8]) {
         self.method = Some(method);
     }
@@ -77,7 +77,7 @@ impl<'a> RequestHeaders<'a> {
     }
 
     /// The names of headers that must not reach the upstream. `credential`: whether the credential is one.
-    /// `only_api_key`: whether the credential is in X-API-Key, whatever Authorization carries.
+    /// `only_api_key`: whether the credential is in X-API-Key, regardless of Authorization.
     pub(super) fn names_to_remove(
         &self,
         credential: bool,

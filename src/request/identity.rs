@@ -1,4 +1,4 @@
-//! The identity of a client, for the upstream, for the guard behind this filter, and for access logs.
+//! The identity of a client, for the upstream, for the guard after this filter, and for access logs.
 
 use omniflow_policy::credential::CredentialHeader;
 use uuid::Uuid;
@@ -8,8 +8,8 @@ use super::headers::RequestHeaders;
 use crate::config::Config;
 use crate::host;
 
-/// Removes what the client must not send to the upstream, sets the identity headers and opens the guard. For requests that go
-/// on to the upstream.
+/// Removes the headers that the client must not send to the upstream, sets the identity headers and opens the guard.
+/// For requests that continue to the upstream.
 pub(super) fn set_identity_headers(request: &RequestHeaders<'_>, decision: &Decision, config: &Config) {
     let strips_credential = config.strip_credential && decision.key.is_some();
     let only_api_key =
@@ -18,7 +18,7 @@ pub(super) fn set_identity_headers(request: &RequestHeaders<'_>, decision: &Deci
         host::remove_request_header(name);
     }
     if let Some(key) = &decision.key {
-        // Added and not replaced, which is cheaper: headers of these names were removed above.
+        // Added instead of replaced, which is cheaper: headers of these names were removed above.
         let mut id = Uuid::encode_buffer();
         let id = key.id.hyphenated().encode_lower(&mut id);
         host::add_request_header("x-omniflow-key-id", id.as_bytes());

@@ -1,4 +1,4 @@
-//! The response to a client that asks about its own key.
+//! The response to a client that queries its own key.
 
 use omniflow_policy::authorize::CredentialView;
 use omniflow_policy::key::Environment;

@@ -3,11 +3,11 @@
 //! | module | what |
 //! |---|---|
 //! | [`headers`] | the request's headers |
-//! | [`decide`] | the decision: `omniflow_policy::authorize` on the snapshot, then the limits |
-//! | [`identity`] | what the upstream, the guard and access logs get to see of the decision |
+//! | [`decide`] | the decision: `omniflow_policy::authorize` with the snapshot, then the limits |
+//! | [`identity`] | the parts of the decision that the upstream, the guard and access logs receive |
 //! | [`response`] | rejections |
 //! | [`response_headers`] | the headers of every response: rate limits, caching, gRPC status |
-//! | [`introspection`] | the response to a client that asks about its own key |
+//! | [`introspection`] | the response to a client that queries its own key |
 //! | [`payload`] | the arguments of a call, within the room that a VM has for them |
 //! | [`record`] | the audit record |
 
@@ -104,7 +104,7 @@ impl HttpContext for RequestContext {
 
     fn on_http_request_trailers(&mut self, _num_trailers: usize) -> Action {
         if let Some(call) = &mut self.call {
-            // With trailers the body callback never gets the end of the stream.
+            // If there are trailers, the body callback is never called with the end of the stream.
             call.complete_request_body();
         }
         // Some servers treat trailers as headers.
@@ -118,7 +118,7 @@ impl HttpContext for RequestContext {
 
     fn on_http_response_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
         if let (Some(vm), Some(call)) = (&self.vm, &mut self.call) {
-            // Read here and not in `on_log`: there they are properties, which cost several times as much.
+            // Read here instead of in `on_log`, where they are properties, which cost several times as much.
             let headers = ResponseHeaders::new(&host::response_headers());
             headers.set_rate_limits(call.limits(), call.is_allowed());
             if vm.config.private_responses && call.is_metered() {
@@ -146,8 +146,8 @@ impl HttpContext for RequestContext {
 }
 
 impl Context for RequestContext {
-    /// The end of the request, however it ended. A request that another filter answered first was never decided and has no
-    /// record.
+    /// The end of the request, for whatever reason. A request that another filter answered first was never decided and
+    /// has no record.
     fn on_done(&mut self) -> bool {
         if let (Some(vm), Some(call)) = (&self.vm, self.call.take()) {
             call.finish(vm);

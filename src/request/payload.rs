@@ -1,7 +1,7 @@
 //! The payloads of calls in flight, within the room that a VM has for them.
 //!
-//! When the buffer is full, payloads of the key with the largest share are evicted, so that no client can keep the payloads
-//! of other keys from being recorded.
+//! When the buffer is full, payloads of the key with the largest share are evicted, so that no client can prevent the
+//! payloads of other keys from being recorded.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::rc::Rc;
 use omniflow_policy::payload::{CallPayload, PayloadCapture};
 use uuid::Uuid;
 
-/// An eviction frees at least this fraction of the room, so that few requests pay for one.
+/// An eviction frees at least this fraction of the room, so that few requests trigger one.
 const MIN_EVICTION: usize = 8;
 
 /// The bytes of payloads that a VM may hold for calls in flight, so that many slow clients cannot fill its memory.
@@ -29,7 +29,7 @@ struct Slot {
     has_room: Cell<bool>,
 }
 
-/// The payload of one call while its body passes. It releases its room when it is dropped.
+/// The payload of one call while its body passes through. It releases its room when it is dropped.
 pub(crate) struct CapturedPayload {
     slot: Rc<Slot>,
     id: u64,
@@ -62,8 +62,8 @@ impl PayloadRoom {
         true
     }
 
-    /// Evicts the largest payloads of the key that holds the most, if that key would still hold more than `key` does after it
-    /// got these bytes.
+    /// Evicts the largest payloads of the key with the most bytes, if that key would still have more bytes than `key`
+    /// would after this reservation.
     fn evict(&self, key: Uuid, bytes: usize) {
         let slots = self.slots.borrow();
         let mut keys: BTreeMap<Uuid, usize> = BTreeMap::new();

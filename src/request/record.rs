@@ -19,7 +19,7 @@ use crate::clock;
 use crate::host;
 use crate::vm::Vm;
 
-/// What is known of a call that was decided.
+/// The known facts about a decided call.
 pub(super) struct CallRecord {
     time: UnixMillis,
     began: MonotonicNanos,
@@ -139,7 +139,7 @@ impl CallRecord {
         self.is_response_complete = true;
     }
 
-    /// Why the response was not complete. A property, which costs more than the rest of the record, so only then.
+    /// Why the response was incomplete. Read only then, because this property costs more than the rest of the record.
     fn interruption(&self) -> Option<Interruption> {
         (!self.is_response_complete).then(|| {
             let flags = host::property("response\0flags");
@@ -179,7 +179,7 @@ impl CallRecord {
         vm.record(record, payload, self.is_metered, now);
     }
 
-    /// The call, as one that no limit bounds.
+    /// The call, as an unmetered one.
     fn unbounded(&self) -> UnboundedCall<'_> {
         UnboundedCall {
             key: self.key.as_ref(),

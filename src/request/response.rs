@@ -52,7 +52,7 @@ fn refuse_grpc(denial: Denial, details: &DenialDetails) {
     host::send_grpc_response(grpc_status(denial), &message, metadata);
 }
 
-/// The policy's status as the SDK names it.
+/// The policy's status in the SDK's type.
 fn grpc_status(denial: Denial) -> GrpcStatusCode {
     match denial.grpc_status() {
         3 => GrpcStatusCode::InvalidArgument,

@@ -8,7 +8,7 @@ use crate::host::header_map::{HeaderMap, parse_number, parse_status};
 const LIMIT: &str = "x-ratelimit-limit";
 const REMAINING: &str = "x-ratelimit-remaining";
 const RESET: &str = "x-ratelimit-reset";
-/// Directives of `Cache-Control` by which an upstream states whether a shared cache may store the response to an
+/// Directives of `Cache-Control` with which an upstream specifies whether a shared cache may store the response to an
 /// authenticated request (RFC 9111, 3.5 and 5.2.2).
 ///
 /// `must-revalidate` is not one of them: it allows shared storage only for `Authorization`, and the upstream sees no credential.
@@ -16,7 +16,7 @@ const EXPLICIT: [&[u8]; 4] = [b"private", b"no-store", b"public", b"s-maxage"];
 /// The number of digits of the largest number.
 const MAX_DIGITS: usize = 20;
 
-/// What the headers of a response state. To be used in the response headers callback only.
+/// The relevant facts from the headers of a response. Use it only in the response headers callback.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ResponseHeaders {
     /// 0 without a valid `:status`.
@@ -27,7 +27,7 @@ pub(super) struct ResponseHeaders {
     has_rate_limits: bool,
     /// Whether `Vary` covers both headers of credentials.
     varies: bool,
-    /// Whether `Cache-Control` states what a shared cache may do.
+    /// Whether `Cache-Control` specifies what a shared cache may do.
     is_cache_explicit: bool,
 }
 
@@ -67,7 +67,7 @@ impl ResponseHeaders {
         let mut digits = [0; MAX_DIGITS];
         let mut set = |name, value: u64| {
             let value = decimal(value, &mut digits);
-            // Adding is cheaper. Headers of the upstream are replaced.
+            // Adding is cheaper than replacing. Headers of the upstream are replaced.
             if self.has_rate_limits {
                 host::replace_response_header(name, value);
             } else {

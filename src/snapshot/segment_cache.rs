@@ -1,9 +1,10 @@
 //! This VM's copies of snapshot segments, bounded in bytes.
 //!
-//! Envoy holds the whole image once; each worker copies the segments that its requests need. Where the image is larger than the
-//! room for copies, segments that were not needed for long are evicted by second chance (Corbató, "A Paging Experiment with the
-//! Multics System", 1968): a clock hand moves over the copies, evicts the first that was not used since its last visit, and clears
-//! the mark of the others. A request that finds its segment only sets that mark.
+//! Envoy holds the whole image once; each worker copies the segments that its requests need. If the image is larger
+//! than the room for copies, segments that have not been needed for a long time are evicted by the second-chance
+//! algorithm (Corbató, "A Paging Experiment with the Multics System", 1968): a clock hand moves over the copies, evicts
+//! the first one that was not used since its last visit, and clears the mark of those before it. A request whose
+//! segment is cached only sets that mark.
 
 use omniflow_policy::snapshot::Segment;
 
@@ -18,12 +19,13 @@ pub(crate) struct SegmentCache {
 
 struct Copied {
     segment: Segment<Vec<u8>>,
-    /// Whether it was used since it was copied, or since the hand passed it.
+    /// Whether it was used since it was copied or since the hand last passed it.
     is_used: bool,
 }
 
 impl SegmentCache {
-    /// A cache for `segments` segments of at most `capacity` bytes together. A larger segment is held alone.
+    /// A cache for `segments` segments, with at most `capacity` bytes in total. A segment larger than that is cached
+    /// alone.
     pub(crate) fn new(segments: u32, capacity: usize) -> Self {
         Self { copies: (0..segments).map(|_| None).collect(), bytes: 0, capacity, hand: 0 }
     }

@@ -1,8 +1,8 @@
 //! This VM's view of the snapshot.
 //!
-//! The segments are in shared data. A VM copies and checks a segment when a request first needs it, and drops its copy when the
-//! segment changes. So a VM starts without the network, a change costs only the segments that it touches, and enforcing a new
-//! version means dropping copies. Of a large image a VM holds as many copies as fit ([`SegmentCache`]).
+//! The segments are in shared data. A VM copies and checks a segment when a request first needs it, and drops its copy
+//! when the segment changes. So a VM starts without the network, a change costs only the segments that it touches, and
+//! enforcing a new version means dropping copies. A VM holds as many copies of a large image as fit ([`SegmentCache`]).
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::segment_cache::SegmentCache;
 use crate::host::{self, LogLevel};
 use crate::workers::shared_data::{self, Head, Names};
 
-/// The age of the last tick from which on a VM may have missed a change.
+/// If the last tick is older than this, the VM may have missed a change.
 const OVERDUE: Duration = Duration::from_secs(1);
 
 /// The snapshot as this VM enforces it.
@@ -65,13 +65,13 @@ impl SnapshotView {
         self.refresh();
     }
 
-    /// Adopts the head in shared data. If its version is another one, all copies are dropped.
+    /// Adopts the head in shared data. If its version is different, all copies are dropped.
     pub(crate) fn refresh(&mut self) {
         self.advance(None);
     }
 
     /// Adopts the head in shared data. If this VM is at `from` and the head at `to`, only the copies of `segments` are dropped.
-    /// A VM that receives the message late, when the next version is there, drops all copies.
+    /// A VM that receives the message late, when the next version has arrived, drops all copies.
     pub(crate) fn refresh_segments(&mut self, from: u64, to: u64, segments: &[u32]) {
         self.advance(Some((from, to, segments)));
     }
@@ -126,7 +126,7 @@ impl SnapshotView {
             }
             current => {
                 let segments = SegmentCache::new(manifest.segment_count(), self.capacity);
-                // Version 0 until the client adopts the head, so that it drops the copies that it has to.
+                // Version 0 until the client adopts the head, so that it drops the right copies.
                 *current = Some(Current { head: Head { version: 0, ..head }, manifest, policy, segments });
             }
         }

@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 pub(super) const SECOND: u64 = 1_000_000_000;
 /// A VM without a heartbeat for this long has departed. VMs send one every [`crate::root::TICK`].
 const HEARTBEAT_TIMEOUT: u64 = 3 * SECOND;
-/// A departed VM may come back for this long before it counts as crashed: its thread may have been blocked. What it delivers
-/// later is dropped.
+/// How long a departed VM may take to come back before it counts as crashed: its thread may have been blocked. Records
+/// that it delivers later are dropped.
 pub(super) const RETURN_PERIOD: u64 = 7 * SECOND;
-/// Crashed VMs that can wait to be reported. Beyond it, the oldest appear in the metric only.
+/// Maximum number of crashed VMs waiting to be reported. Beyond it, the oldest appear only in the metric.
 const MAX_CRASHED: usize = 64;
-/// VMs whose handovers can wait to be delivered.
+/// Maximum number of VMs with pending handovers.
 const MAX_HANDOVERS: usize = 1_024;
-/// Bytes of waiting handovers in Envoy's memory: eight VMs with full buffers of 8 MiB.
+/// Maximum number of bytes of pending handovers in Envoy's memory: eight VMs with full buffers of 8 MiB.
 const MAX_HANDOVER_BYTES: usize = 64 * 1024 * 1024;
 
 /// A VM that is present.
@@ -98,7 +98,7 @@ impl MemberTable {
         dropped.map(|departed| departed.progress.waiting()).sum()
     }
 
-    /// Lists a VM as departed before its handover. It is still present.
+    /// Lists a VM as departed before its handover, while it is still present.
     pub(super) fn announce_departure(&mut self, departed: DepartedMember) {
         self.departed.retain(|known| known.id != departed.id);
         if departed.progress.waiting() > 0 {

@@ -1,8 +1,8 @@
-//! This VM among the VMs of its Envoy.
+//! The membership of this VM among the VMs of its Envoy.
 //!
-//! Each VM writes a heartbeat into one table in shared data at every tick, with the snapshot version that it enforces and the
-//! progress of its audit records, so that the others can report what a crashed VM had not delivered. A VM that ends in an
-//! orderly way hands its records over through a queue that outlives it.
+//! Each VM writes a heartbeat into one table in shared data at every tick, with the snapshot version that it enforces
+//! and the progress of its audit records, so that the others can report what a crashed VM had not delivered. A VM that
+//! shuts down in an orderly way hands its records over through a queue that outlives it.
 
 use omniflow_policy::audit::{DeliveryReport, MAX_REPORTED_VMS, VmDelivery};
 use omniflow_policy::gateway::{Incarnation, VmStatus};
@@ -17,7 +17,7 @@ use crate::clock;
 use crate::host::{self, LogLevel};
 
 const MILLISECOND: u64 = SECOND / 1_000;
-/// A VM whose last heartbeat is older, several ticks, may have begun calls that are not in the table.
+/// A VM whose last heartbeat is older than this (several ticks) may have begun calls that are not in the table.
 const FRESHNESS: u64 = SECOND / 2;
 
 /// This VM's membership, with its last reading of the table.
@@ -56,17 +56,17 @@ impl Membership {
         Some(Self { names: names.clone(), id, process, queue, handover_queue, table })
     }
 
-    /// This run of the VM.
+    /// Identifies this run of the VM.
     pub(crate) fn id(&self) -> Incarnation {
         self.id
     }
 
-    /// This run of Envoy's process.
+    /// Identifies this run of the Envoy process.
     pub(crate) fn process(&self) -> Incarnation {
         self.process
     }
 
-    /// Writes a heartbeat and reads the table. Returns the number of calls that no VM can report any more.
+    /// Writes a heartbeat and reads the table. Returns the number of calls that no VM can report anymore.
     pub(crate) fn heartbeat(&mut self, now: MonotonicNanos, version: u64, progress: CallProgress) -> u64 {
         let member = Member { id: self.id, queue: self.queue, seen: now.0, version, progress };
         let mut dropped = 0;
@@ -157,7 +157,7 @@ impl Membership {
         self.update(|table| table.delivered(vm, acknowledged, now.0));
     }
 
-    /// A crashed VM that is to be reported.
+    /// A crashed VM that has not been reported yet.
     pub(crate) fn next_crashed(&self, now: MonotonicNanos) -> Option<&DepartedMember> {
         self.table.departed.iter().find(|departed| now.0.saturating_sub(departed.since) >= RETURN_PERIOD)
     }

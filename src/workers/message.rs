@@ -1,4 +1,4 @@
-//! Messages between the VMs of one Envoy. Each VM has a queue of its own.
+//! Messages between the VMs of one Envoy. Each VM has its own queue.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::host;
 pub(crate) enum Message {
     /// A new snapshot version is in shared data. `segments` that changed; `None` for all.
     SnapshotChanged { from: u64, to: u64, segments: Option<Vec<u32>> },
-    /// To the leader: a VM enforces another version now.
+    /// To the leader: a VM now enforces another version.
     Enforced,
     /// To itself: continue work that was split into steps.
     Continue,

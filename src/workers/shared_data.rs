@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::host::{self, Bytes};
 
 /// The number of an absent entry in a compare-and-swap. With 0 the host writes unconditionally, and two workers could
-/// overwrite each other's first write. A number that no entry has makes the write an insert that can fail.
+/// overwrite each other's first write. With a number that no entry has, the write becomes an insert, which can fail.
 const ABSENT: u32 = u32::MAX;
 
 /// A value and its number for a compare-and-swap.
@@ -32,10 +32,10 @@ pub(crate) struct Names {
     prefix: String,
 }
 
-/// The current snapshot's place and version.
+/// The slot and version of the current snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Head {
-    /// The run of this Envoy's process.
+    /// Identifies the run of this Envoy process.
     pub(crate) process: Incarnation,
     /// The slot that holds the segments, 0 or 1. The other one is for the next full image.
     pub(crate) slot: u8,
@@ -125,12 +125,12 @@ pub(crate) fn swap_as<T: Serialize>(name: &str, read: &Versioned<T>, value: &T) 
 }
 
 /// Changes an entry and returns the new value. `change` is called again when another VM wrote in the meantime; if it returns
-/// `None`, the entry stays as it is.
+/// `None`, the entry stays unchanged.
 pub(crate) fn update<T: Serialize + DeserializeOwned>(
     name: &str,
     mut change: impl FnMut(Option<T>) -> Option<T>,
 ) -> Option<T> {
-    // Each failed round means that another VM succeeded; 1,000 in a row do not happen.
+    // Each failed round means that another VM succeeded; 1,000 in a row are not expected.
     for _ in 0..1_000 {
         let mut read: Versioned<T> = get_as(name);
         let next = change(read.value.take())?;

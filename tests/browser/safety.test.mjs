@@ -37,7 +37,7 @@ test('a form of another origin does nothing, with the cookie and even with the r
       <input name=csrf value="${token}"><input name=name value=target><input name=revision value=1><button>win</button></form>`);
     await page.goto(address);
     await page.getByRole('button', { name: 'win' }).click();
-    await page.getByText('was not submitted by a page of this control plane').waitFor();
+    await page.getByText('was not submitted from a page of this control plane').waitFor();
     evil.close();
   }
   assert.equal((await api(stack, 'GET', `/v1/keys/${key.id}`)).status, 'active');

@@ -15,7 +15,7 @@ use omniflow_domain::admin_event::AdminEvent;
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = AdminEvent)]
 pub struct AdminEventJson {
-    /// Number of the event.
+    /// Event number.
     #[schema(value_type = schema::Number)]
     pub id: String,
     /// When the change was made.
@@ -40,20 +40,20 @@ pub struct AdminEventJson {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = PrincipalRef)]
 pub struct PrincipalJson {
-    /// Identifier of the token; null for the first start and for a restore.
+    /// Identifier of the token; null for changes made by the first start or a restore.
     #[schema(value_type = Option<schema::Identifier>, required = true)]
     pub token_id: Option<Uuid>,
-    /// Name that the token had at the time.
+    /// Name of the token at the time of the change.
     pub name: String,
 }
 
-/// The object of the change.
+/// The object that was changed.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Subject)]
 pub struct SubjectJson {
     /// Identifier of the key or token, or number of the policy version or record.
     pub id: String,
-    /// Name that the subject had at the time; empty if it has none.
+    /// Name of the subject at the time; empty if it has none.
     pub name: String,
 }
 

@@ -12,11 +12,11 @@ use super::time::Time;
 use omniflow_domain::anomaly::{Anomaly, AnomalyKind, Detection, Evidence, Network};
 use omniflow_domain::time::format_time;
 
-/// An anomaly in the usage of a key. Its end moves forward while it continues.
+/// An anomaly in the usage of a key. While it continues, its end time moves forward.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Anomaly)]
 pub struct AnomalyJson {
-    /// Number of the anomaly.
+    /// Anomaly number.
     #[schema(value_type = schema::Number)]
     pub id: String,
     /// Kind of anomaly.

@@ -12,12 +12,12 @@ use super::schema;
 use super::time::Time;
 use omniflow_domain::audit::{AuditEntry, AuditGap};
 
-/// A call; or, if `aggregated_calls` is not null, several calls with the same reason and status: of one key, or without a
-/// known key from one address.
+/// A call, or several aggregated calls if `aggregated_calls` is not null. Aggregated calls have the same reason and
+/// status, and the same key or, without a known key, the same address.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = AuditRecord)]
 pub struct AuditEntryJson {
-    /// Number of the record.
+    /// Record number.
     #[schema(value_type = schema::Number)]
     pub id: String,
     /// When the call began. For aggregated calls, when the last one began.
@@ -26,7 +26,7 @@ pub struct AuditEntryJson {
     /// Identifier of the key; null if the call used no known key.
     #[schema(value_type = Option<schema::Identifier>, required = true)]
     pub key_id: Option<Uuid>,
-    /// Name that the key had at the time; null if the call used no known key.
+    /// Name of the key at the time of the call; null if the call used no known key.
     #[schema(required = true)]
     pub key_name: Option<String>,
     /// Version of the key; null if the call used no known key.
@@ -48,7 +48,7 @@ pub struct AuditEntryJson {
     /// had none.
     #[schema(required = true)]
     pub grpc_status: Option<u32>,
-    /// Why the response was not complete; null if it was, and for aggregated calls.
+    /// Why the response was incomplete; null for complete responses and for aggregated calls.
     #[schema(value_type = Option<schema::Interruption>, required = true)]
     pub interruption: Option<Cow<'static, str>>,
     /// Whether the call was allowed or denied.
@@ -59,7 +59,8 @@ pub struct AuditEntryJson {
     pub reason: Cow<'static, str>,
     /// Time from the request headers to the end of the stream, in microseconds.
     pub latency_us: u64,
-    /// Client address that the gateway determined; null if unknown, or if aggregated calls came from several addresses.
+    /// Client address, as determined by the gateway; null if unknown, or if aggregated calls came from several
+    /// addresses.
     #[schema(value_type = Option<schema::Address>, required = true)]
     pub source_ip: Option<IpAddr>,
     /// Envoy's request ID. Empty for aggregated calls.
@@ -77,7 +78,7 @@ pub struct AuditEntryJson {
     pub argument_hash_partial: bool,
     /// Whether the arguments of the call are stored.
     pub has_payload: bool,
-    /// Number of aggregated calls that this record stands for; null for a single call.
+    /// Number of calls that this record aggregates; null for a single call.
     #[schema(required = true, minimum = 1)]
     pub aggregated_calls: Option<u64>,
     /// When the first of the aggregated calls began; null for a single call.
@@ -89,7 +90,7 @@ pub struct AuditEntryJson {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = AuditGap)]
 pub struct AuditGapJson {
-    /// Number of the gap.
+    /// Gap number.
     #[schema(value_type = schema::Number)]
     pub id: String,
     /// Name of the gateway.

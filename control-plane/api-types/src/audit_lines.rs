@@ -112,7 +112,7 @@ impl FromStr for ExportFormat {
 
 impl fmt::Display for InvalidExportFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("format is ndjson or csv")
+        f.write_str("format must be ndjson or csv")
     }
 }
 

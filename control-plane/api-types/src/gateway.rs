@@ -23,7 +23,7 @@ pub struct GatewayJson {
     pub filter_version: Option<String>,
     /// Whether the gateway has an open poll.
     pub connected: bool,
-    /// Version of the snapshot that the gateway holds; 0 for none.
+    /// Version of the gateway's snapshot; 0 if it has none.
     pub version: u64,
     /// Whether the gateway is live and all its workers enforce the published version.
     pub in_step: bool,
@@ -41,7 +41,7 @@ pub struct GatewayJson {
     /// How far the gateway's clock is ahead of the control plane's, in milliseconds; negative if behind, null if unknown.
     #[schema(required = true)]
     pub clock_skew_ms: Option<i64>,
-    /// When the gateway's token expires; null for never, or if it was revoked or is not known.
+    /// When the gateway's token expires; null if it never expires, was revoked or is unknown.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub token_expires_at: Option<Time>,
 }
@@ -53,7 +53,7 @@ pub struct WorkerJson {
     /// ID of the worker's VM.
     #[schema(value_type = schema::Incarnation)]
     pub id: String,
-    /// Version that the worker enforces; 0 for none.
+    /// Version that the worker enforces; 0 if none.
     pub version: u64,
 }
 
@@ -73,11 +73,12 @@ pub struct GatewayList {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Enforcement)]
 pub struct EnforcementJson {
-    /// Whether all gateways that may still serve enforce the version.
+    /// Whether all gateways that may still be serving requests enforce the version.
     pub complete: bool,
     /// Version of the snapshot.
     pub version: u64,
-    /// The gateways that may still serve. `?wait=` does not wait for those whose state is `silent`, `token_expired` or `token_revoked`.
+    /// The gateways that may still be serving requests. `?wait=` does not wait for those whose state is `silent`,
+    /// `token_expired` or `token_revoked`.
     pub gateways: Vec<GatewayEnforcementJson>,
 }
 

@@ -25,10 +25,10 @@ use omniflow_domain::name::Name;
     "expires_at": "2099-01-31T00:00:00Z", "description": "Nightly CRM import",
 }))]
 pub struct CreateKey {
-    /// Name of the key. No other key may have it.
+    /// Name of the key; must be unique.
     #[schema(value_type = schema::KeyName)]
     pub name: String,
-    /// Environment that the key is valid in: `live` or `test`.
+    /// Environment in which the key is valid: `live` or `test`.
     #[schema(value_type = schema::Environment)]
     pub environment: String,
     /// Scopes that the key grants. The policy must define them.
@@ -38,11 +38,11 @@ pub struct CreateKey {
     #[serde(default)]
     #[schema(value_type = Option<schema::RateLimit>)]
     pub rate_limit: Option<RateLimit>,
-    /// Addresses and networks that the key may be used from; any if omitted or empty.
+    /// Addresses and networks from which the key may be used; any if omitted or empty.
     #[serde(default)]
     #[schema(value_type = Option<schema::Networks>)]
     pub ip_allowlist: Option<Vec<String>>,
-    /// When the key expires; never if omitted.
+    /// When the key expires; if omitted, it never expires.
     #[serde(default)]
     #[schema(value_type = Option<schema::Instant>)]
     pub expires_at: Option<String>,
@@ -50,7 +50,7 @@ pub struct CreateKey {
     #[serde(default)]
     #[schema(value_type = Option<schema::Description>)]
     pub description: Option<String>,
-    /// SHA-256 in hexadecimal of a key that another system issued. That key is imported, and no secret is generated.
+    /// SHA-256, in hexadecimal, of a key issued by another system. That key is imported, and no secret is generated.
     #[serde(default)]
     #[schema(value_type = Option<schema::Sha256>)]
     pub digest: Option<String>,
@@ -60,24 +60,24 @@ pub struct CreateKey {
     pub hint: Option<String>,
 }
 
-/// Body of `PATCH /v1/keys/{id}`. Absent fields keep their value; null resets a field.
+/// Body of `PATCH /v1/keys/{id}`. Absent fields keep their values; null resets a field.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"rate_limit": {"per_hour": 1000}, "expires_at": null}))]
 pub struct UpdateKey {
-    /// Scopes that the key grants. Replaces all current ones.
+    /// Scopes that the key grants. Replaces the current list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::Scopes>)]
     pub scopes: Option<Vec<String>>,
-    /// Rate limits. Replaces all current ones; null for the default.
+    /// Rate limits. Replaces all current limits; null restores the default.
     #[serde(default, deserialize_with = "stated", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::RateLimit>)]
     pub rate_limit: Option<Option<RateLimit>>,
-    /// Addresses and networks that the key may be used from. Replaces all current ones; null for any.
+    /// Addresses and networks from which the key may be used. Replaces the current list; null allows any address.
     #[serde(default, deserialize_with = "stated", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::Networks>)]
     pub ip_allowlist: Option<Option<Vec<String>>>,
-    /// When the key expires; null for never.
+    /// When the key expires; null if it never expires.
     #[serde(default, deserialize_with = "stated", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::Instant>)]
     pub expires_at: Option<Option<String>>,
@@ -108,7 +108,7 @@ pub struct KeyJson {
     /// Name of the key.
     #[schema(value_type = schema::KeyName)]
     pub name: Name,
-    /// Environment that the key is valid in.
+    /// Environment in which the key is valid.
     #[schema(value_type = schema::Environment)]
     pub environment: Environment,
     /// Status of the key.
@@ -120,10 +120,10 @@ pub struct KeyJson {
     /// Rate limits of the key.
     #[schema(value_type = schema::RateLimit)]
     pub rate_limit: RateLimit,
-    /// Networks that the key may be used from; empty if any.
+    /// Networks from which the key may be used; empty if any address may use it.
     #[schema(value_type = schema::Networks)]
     pub ip_allowlist: Allowlist,
-    /// Purpose of the key; null if not stated.
+    /// Purpose of the key; null if not set.
     #[schema(value_type = Option<schema::Description>, required = true)]
     pub description: Option<String>,
     /// Name of the token that created the key.
@@ -131,10 +131,10 @@ pub struct KeyJson {
     /// When the key was created.
     #[schema(value_type = schema::Instant)]
     pub created_at: Time,
-    /// When the key expires; null for never.
+    /// When the key expires; null if it never expires.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub expires_at: Option<Time>,
-    /// When a call with the key was last allowed; null for never.
+    /// When a call with the key was last allowed; null if none was.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub last_used_at: Option<Time>,
     /// When the key is due for rotation; null if rotation is not configured or no version is accepted.
@@ -150,7 +150,7 @@ pub struct KeyJson {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = KeyVersion)]
 pub struct KeyVersionJson {
-    /// Number of the version.
+    /// Version number.
     #[schema(minimum = 1)]
     pub id: u16,
     /// Last characters of the secret.
@@ -159,13 +159,13 @@ pub struct KeyVersionJson {
     /// When the version was created.
     #[schema(value_type = schema::Instant)]
     pub created_at: Time,
-    /// When the version expires; null for never.
+    /// When the version expires; null if it never expires.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub expires_at: Option<Time>,
     /// When the version was revoked; null if it was not.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub revoked_at: Option<Time>,
-    /// When a call with the version was last allowed; null for never.
+    /// When a call with the version was last allowed; null if none was.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub last_used_at: Option<Time>,
 }

@@ -81,14 +81,14 @@ pub struct LeakedKeyJson {
 #[schema(as = LeakedVersion)]
 pub struct LeakedVersionJson {
     #[schema(minimum = 1)]
-    /// Number of the version.
+    /// Version number.
     pub id: u16,
     /// Status of the version before the report.
     #[schema(value_type = schema::VersionStatus)]
     pub was: KeyStatus,
 }
 
-/// Use of a key in the 30 days before the report.
+/// Usage of a key in the 30 days before the report.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = KeyUse)]
 pub struct KeyUseJson {
@@ -98,13 +98,13 @@ pub struct KeyUseJson {
     /// End of the period.
     #[schema(value_type = schema::Instant)]
     pub to: Time,
-    /// Whether all calls of the period are included; otherwise only the newest are.
+    /// Whether all calls in the period are included; if false, only the newest are.
     pub complete: bool,
     /// Number of calls.
     pub calls: u64,
     /// Number of refused calls.
     pub refused: u64,
-    /// When the last call began; null without calls.
+    /// When the last call began; null if there were no calls.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub last_call_at: Option<Time>,
     /// When the last allowed call began; null if none was allowed.
@@ -116,7 +116,7 @@ pub struct KeyUseJson {
     pub endpoints: Vec<EndpointUseJson>,
     /// Number of endpoints not listed.
     pub more_endpoints: usize,
-    /// Calls by client address, new addresses first, then most calls first.
+    /// Calls by client address: new addresses first, then by number of calls, in descending order.
     pub addresses: Vec<AddressUseJson>,
     /// Number of addresses not listed.
     pub more_addresses: usize,
@@ -124,7 +124,7 @@ pub struct KeyUseJson {
     pub new_addresses: usize,
     /// Number of calls that were refused because the secret had been revoked.
     pub calls_after_revocation: u64,
-    /// Anomalies of the period, newest first, at most 10.
+    /// Anomalies in the period, newest first, at most 10.
     #[schema(max_items = 10)]
     pub anomalies: Vec<AnomalyJson>,
 }
@@ -139,7 +139,7 @@ pub struct RefusalCount {
     pub calls: u64,
 }
 
-/// Calls of one method and endpoint.
+/// Calls with one method to one endpoint.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = EndpointUse)]
 pub struct EndpointUseJson {

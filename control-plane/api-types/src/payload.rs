@@ -45,7 +45,8 @@ pub struct RotatedPayloadKey {
     pub wrapping_key: String,
     /// Number of data keys that were re-encrypted with the new key.
     pub data_keys: usize,
-    /// Number of data keys that cannot be decrypted, because their key is not in the file. Their payloads are unreadable.
+    /// Number of data keys that cannot be decrypted because their wrapping key is not in the file. Their payloads are
+    /// unreadable.
     pub unreadable: usize,
 }
 

@@ -24,7 +24,7 @@ use uuid::Uuid;
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Policy)]
 pub struct PolicyJson {
-    /// Number of the version.
+    /// Version number.
     #[schema(minimum = 1)]
     pub version: u64,
     /// The policy document.
@@ -40,7 +40,7 @@ pub struct PolicyJson {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = PolicyVersion)]
 pub struct PolicyVersionJson {
-    /// Number of the version.
+    /// Version number.
     pub version: u64,
     /// Name of the token that set the version.
     pub created_by: String,
@@ -53,7 +53,7 @@ pub struct PolicyVersionJson {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = StoredPolicy)]
 pub struct StoredPolicyJson {
-    /// Number of the version.
+    /// Version number.
     pub version: u64,
     /// Document of the version.
     #[schema(value_type = schema::PolicyDocument)]
@@ -65,11 +65,11 @@ pub struct StoredPolicyJson {
     pub created_at: Time,
 }
 
-/// A reason why the policy cannot be set now.
+/// A conflict that currently prevents the policy from being set.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Obstacle)]
 pub struct ObstacleJson {
-    /// Error code that setting the policy would return.
+    /// Error code that a request to set the policy would return.
     #[schema(value_type = String)]
     pub code: Cow<'static, str>,
     /// What the conflict is, and how to resolve it.
@@ -87,22 +87,22 @@ pub struct PolicyDiffJson {
     pub to: Option<u64>,
     /// Conflicts that must be resolved before the draft can be set. Empty when two versions are compared.
     pub blocked_by: Vec<ObstacleJson>,
-    /// Prefix of all keys, if it differs.
+    /// Prefix of all keys, if different.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::ChangedText)]
     pub key_prefix: Option<Change<KeyPrefix>>,
-    /// Whether gateways accept imported keys, if it differs.
+    /// Whether gateways accept imported keys, if different.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::ChangedFlag)]
     pub imported_keys: Option<Change<bool>>,
-    /// Which parts of the call arguments are stored, if it differs.
+    /// The parts of the call arguments that are stored, if different.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::ChangedPayloads)]
     pub payloads: Option<Change<PayloadPolicy>>,
-    /// The scopes that differ, in the order of their names.
+    /// The scopes that differ, sorted by name.
     #[schema(value_type = schema::ScopeDiff)]
     pub scopes: ScopeDiff,
-    /// The routes that differ, in the order of path and method.
+    /// The routes that differ, sorted by path and method.
     #[schema(value_type = schema::RouteDiff)]
     pub routes: RouteDiff,
 }
@@ -112,7 +112,7 @@ pub struct PolicyDiffJson {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"version": 1}))]
 pub struct RollBack {
-    /// Version whose document becomes effective again.
+    /// Version to publish again.
     #[schema(minimum = 1, maximum = 9_223_372_036_854_775_807_i64)]
     pub version: u64,
 }
@@ -128,16 +128,16 @@ pub struct SetPolicy {
     /// Prefix of all keys. It cannot be changed; the current one if omitted.
     #[schema(value_type = Option<schema::Prefix>)]
     pub key_prefix: Option<KeyPrefix>,
-    /// Whether gateways accept imported keys, which have another format.
+    /// Whether gateways accept imported keys, which have a different format.
     #[serde(default)]
     pub imported_keys: bool,
-    /// Which parts of the call arguments are stored.
+    /// The parts of the call arguments that are stored.
     #[schema(value_type = Option<schema::PayloadPolicy>)]
     pub payloads: Option<PayloadPolicy>,
-    /// The scopes that keys can grant.
+    /// Scopes that keys can grant.
     #[schema(value_type = Vec<schema::ScopeDefinition>, max_items = 500)]
     pub scopes: Vec<ScopeDefinition>,
-    /// The routes that keys can call.
+    /// Routes that keys can call.
     #[schema(value_type = Vec<schema::RouteDefinition>, max_items = 2_000)]
     pub routes: Vec<RouteDefinition>,
 }
@@ -154,7 +154,7 @@ pub struct ExplainRequest {
     /// Version of the key; the newest accepted one if omitted.
     #[schema(minimum = 1, maximum = 65_535)]
     pub version: Option<u16>,
-    /// Request headers, instead of `key`: a name and a value each. They are never logged or stored.
+    /// Request headers, as pairs of name and value, instead of `key`. They are never logged or stored.
     #[schema(value_type = Option<Vec<schema::Header>>)]
     pub headers: Option<Vec<(String, String)>>,
     /// HTTP method.
@@ -230,7 +230,7 @@ pub struct ReplayJson {
     #[serde(flatten)]
     #[schema(inline)]
     pub counts: ReplayCountsJson,
-    /// The calls that would get another decision, grouped by key, method, endpoint and reasons.
+    /// The calls that would be decided differently, grouped by key, method, endpoint and reasons.
     pub changes: Vec<ReplayChangeJson>,
     /// Whether there are more groups than are listed.
     pub more_changes: bool,
@@ -250,17 +250,19 @@ pub struct ReplayCountsJson {
     pub newly_refused: u64,
     /// Calls that the effective policy refuses and the draft allows. Rate limits are not considered.
     pub newly_allowed: u64,
-    /// Calls whose decision does not depend on the policy: without a key, with an invalid key, or from an address that the key may not be used from.
+    /// Calls whose decision does not depend on the policy: calls without a key, with an invalid key, or from an address
+    /// from which the key may not be used.
     pub unaffected: u64,
-    /// Calls whose record has too little detail: the path was truncated or redacted, or the key no longer exists.
+    /// Calls that cannot be tested because the path was truncated or redacted in the record, or because the key no
+    /// longer exists.
     pub not_replayable: u64,
-    /// Number of keys whose calls would newly be refused.
+    /// Number of keys with calls that would newly be refused.
     pub keys_newly_refused: usize,
-    /// Number of keys whose calls would newly be allowed.
+    /// Number of keys with calls that would newly be allowed.
     pub keys_newly_allowed: usize,
 }
 
-/// Calls of one key, method and endpoint that would get another decision.
+/// Calls with the same key, method and endpoint that would be decided differently.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = ReplayChange)]
 pub struct ReplayChangeJson {

@@ -26,7 +26,7 @@ pub struct ProblemJson {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String)]
     pub field: Option<String>,
-    /// Line of the body, counted from 1, if known.
+    /// Line number in the body, starting at 1, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = u32, minimum = 1)]
     pub line: Option<usize>,

@@ -50,7 +50,7 @@ macro_rules! schemas {
 }
 
 schemas! {
-    KeyName: "1 to 64 letters, digits, spaces, `.`, `_` and `-`, with a letter or digit at both ends. Not a UUID."
+    KeyName: "1 to 64 letters, digits, spaces, `.`, `_` and `-`, beginning and ending with a letter or digit. Must not be a UUID."
         = pattern("^[A-Za-z0-9]([A-Za-z0-9 ._-]*[A-Za-z0-9])?$")
             .min_length(Some(1)).max_length(Some(MAX_NAME_LENGTH)).examples(["crm-sync"]);
     Code: "Stable, machine-readable error code." = words(ErrorCode::ALL.iter().map(|code| code.as_str()));
@@ -70,7 +70,7 @@ schemas! {
     Scopes: "Scopes that the policy defines." = list::<Scope>(MAX_SCOPES_PER_KEY);
     Network: "An IP address, or a network such as `203.0.113.0/24`."
         = pattern("^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$").examples(["203.0.113.0/24"]);
-    Networks: "Networks that the key may be used from; empty if any." = list::<Network>(MAX_NETWORKS);
+    Networks: "Networks from which the key may be used; empty if any address may use it." = list::<Network>(MAX_NETWORKS);
     Address: "An IPv4 or IPv6 address." = pattern("^[0-9A-Fa-f:.]+$").examples(["203.0.113.7"]);
     Prefix: "Prefix of all keys: 2 to 12 lowercase letters and digits, beginning with a letter."
         = pattern("^[a-z][a-z0-9]{1,11}$").examples(["omf"]);
@@ -80,7 +80,7 @@ schemas! {
         = pattern("^(read|write|any|[A-Z-]{1,32})$").examples(["read"]);
     Header: "Name and value of a header."
         = ArrayBuilder::new().items(text()).min_items(Some(2)).max_items(Some(2));
-    GatewayPattern: "Name of a gateway, or the start of names followed by `*`. Printable ASCII characters without spaces."
+    GatewayPattern: "Name of a gateway, or a prefix of names followed by `*`. Printable ASCII characters without spaces."
         = pattern("^[!-)+-~]*[!-~]$").max_length(Some(128)).examples(["edge-1", "eu/*"]);
     Incarnation: "ID of a process or VM: 64 random bits in hexadecimal, new at each start." = pattern("^[0-9a-f]{16}$");
     Number: "A number, as a string." = pattern("^[0-9]+$");
@@ -89,14 +89,14 @@ schemas! {
     Cursor: "`next_cursor` of the previous page, unchanged." = text();
     StatusFilter: "An HTTP status such as `404`, or a class such as `4xx`."
         = pattern("^([1-5]xx|[0-9]{1,3})$").examples(["4xx"]);
-    Environment: "Environment of a key, which selects the upstream."
+    Environment: "Environment of a key. It determines the upstream."
         = words([KeyEnvironment::Live, KeyEnvironment::Test].map(KeyEnvironment::as_str));
-    KeyStatus: "`active`: one version is accepted; `rotating`: several versions are accepted; `revoked`: all versions are revoked; `expired`: none is accepted, and not all are revoked."
+    KeyStatus: "`active`: one version is accepted; `rotating`: several versions are accepted; `revoked`: all versions are revoked; `expired`: no version is accepted, and not all of them are revoked."
         = words(Status::ALL.map(Status::as_str));
-    KeyOrder: "Sort order: by time of creation, or by name (compared byte by byte)." = words(Order::ALL.map(Order::as_str));
-    VersionStatus: "`active`: accepted; `rotating`: accepted until its overlap ends; `revoked`: revoked; `expired`: no longer accepted, and not revoked."
+    KeyOrder: "Sort order: by creation time, or by name (compared byte by byte)." = words(Order::ALL.map(Order::as_str));
+    VersionStatus: "`active`: accepted; `rotating`: accepted until its overlap ends; `revoked`: revoked; `expired`: no longer accepted, but not revoked."
         = words(Status::ALL.map(Status::as_str));
-    GatewayState: "`in_step`: live, and all workers enforce the published version; `behind`: live, but not all do; `silent`: no request for longer than the lease; `token_expired`, `token_revoked`: requests are rejected, but the gateway may still serve; `ended`: its connection closed while it held no audit records, and nothing has arrived for longer than the lease."
+    GatewayState: "`in_step`: live, and all workers enforce the published version; `behind`: live, but not all do; `silent`: no request for longer than the lease; `token_expired`, `token_revoked`: its requests to the control plane are rejected, but it may still be serving clients; `ended`: its connection closed when it had no audit records left to send, and it has sent nothing for longer than the lease."
         = words(Liveness::ALL.map(Liveness::as_str));
     Role: "Role of a token." = words(TokenRole::ALL.map(TokenRole::as_str));
     Action: "Kind of change." = words(AdminAction::ALL.map(AdminAction::as_str));
@@ -110,9 +110,9 @@ schemas! {
     PayloadState: "`whole`: complete; `cut`: the end is missing; `no_room`: the gateway's buffer was full; `not_redactable`: the body is missing, because the fields to redact cannot be located in it."
         = words(State::ALL.map(State::as_str));
     AnomalyKind: "Kind of anomaly." = words(Kind::ALL.map(Kind::as_str));
-    Interruption: "Why a response is incomplete: `upstream_reset`, `timeout` (of the gateway), `client_disconnected`, or `unknown`."
+    Interruption: "Why a response is incomplete: `upstream_reset`, `timeout` (at the gateway), `client_disconnected`, or `unknown`."
         = words(Interrupted::ALL.map(Interrupted::as_str));
-    GapCause: "Why records are missing." = words(Cause::ALL.map(Cause::as_str));
+    GapCause: "Why the records are missing." = words(Cause::ALL.map(Cause::as_str));
     DenialCode: "Reason for a refusal." = words(Denial::ALL.map(Denial::code));
     StepWord: "Step of a decision." = words(StepName::ALL.map(StepName::as_str));
     VerdictWord: "Result of a step." = words(["passed", "refused", "not_reached"]);
@@ -137,7 +137,7 @@ fn list<T: PartialSchema>(most: usize) -> ArrayBuilder {
     ArrayBuilder::new().items(T::schema()).max_items(Some(most))
 }
 
-/// Rate limits. At least one field is required; with only `burst`, 60 calls per minute apply.
+/// Rate limits. At least one field is required. If only `burst` is set, the limit is 60 calls per minute.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
@@ -147,7 +147,7 @@ pub struct RateLimit {
     /// Sustained calls per hour.
     #[schema(minimum = 1, maximum = 1_000_000)]
     per_hour: Option<u32>,
-    /// Burst size in calls, for the limit with the shorter period; that limit itself if omitted.
+    /// Burst size in calls, for the limit with the shorter period; if omitted, it equals that limit.
     #[schema(minimum = 1, maximum = 1_000_000)]
     burst: Option<u32>,
 }
@@ -156,10 +156,10 @@ pub struct RateLimit {
 #[derive(ToSchema)]
 pub struct PolicyDocument {
     key_prefix: Prefix,
-    /// Whether gateways accept imported keys, which have another format; absent if false.
+    /// Whether gateways accept imported keys, which have a different format; absent if false.
     #[schema(required = false)]
     imported_keys: bool,
-    /// Which parts of the call arguments are stored; absent if it is the default.
+    /// The parts of the call arguments that are stored; absent if this is the default.
     #[schema(required = false)]
     payloads: PayloadPolicy,
     #[schema(max_items = 500)]
@@ -172,7 +172,7 @@ pub struct PolicyDocument {
 #[derive(ToSchema)]
 pub struct ScopeDefinition {
     name: Scope,
-    /// What the scope allows, for admins who grant it; empty if omitted.
+    /// Description of what the scope allows, for the admins who grant it; empty if omitted.
     #[schema(required = false)]
     description: String,
 }
@@ -190,11 +190,11 @@ pub struct RouteDefinition {
     payload: bool,
 }
 
-/// Which parts of the call arguments are stored.
+/// The parts of the call arguments that are stored.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PayloadPolicy {
-    /// Maximum bytes per call, query string and body together; 0 for none, 65536 if omitted.
+    /// Maximum number of bytes stored per call, query string and body together; 0 to store none; 65536 if omitted.
     #[schema(required = false, maximum = 262_144)]
     max_bytes: u32,
     /// Fields whose values are redacted before the arguments are stored.
@@ -202,7 +202,7 @@ pub struct PayloadPolicy {
     redact: Vec<FieldPointer>,
 }
 
-/// Which parts of the call arguments are stored, before and after.
+/// The parts of the call arguments that are stored, before and after.
 #[derive(ToSchema)]
 pub struct ChangedPayloads {
     before: PayloadPolicy,
@@ -255,15 +255,15 @@ pub struct MappedRoute {
     payload: bool,
 }
 
-/// A route that both policies have.
+/// A route that exists in both policies.
 #[derive(ToSchema)]
 pub struct ChangedRoute {
     path: Template,
     method: MethodSelector,
-    /// Scope that the route requires, if it differs.
+    /// Scope that the route requires, if different.
     #[schema(required = false)]
     scope: ChangedText,
-    /// Whether the arguments of calls are stored, if it differs.
+    /// Whether call arguments are stored, if different.
     #[schema(required = false)]
     payload: ChangedFlag,
 }
@@ -275,7 +275,7 @@ pub struct ChangedText {
     after: String,
 }
 
-/// A flag before and after.
+/// A flag, before and after.
 #[derive(ToSchema)]
 pub struct ChangedFlag {
     before: bool,

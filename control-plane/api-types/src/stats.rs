@@ -14,21 +14,21 @@ use omniflow_domain::time::format_time;
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = AuditStats)]
 pub struct AuditStatsJson {
-    /// Calls that began at this time or later are counted.
+    /// Start of the period, inclusive.
     #[schema(value_type = schema::Instant)]
     pub from: Time,
-    /// Calls that began before this time are counted.
+    /// End of the period, exclusive.
     #[schema(value_type = schema::Instant)]
     pub to: Time,
     /// Properties that calls are grouped by.
     #[schema(value_type = Vec<schema::Dimension>)]
     pub by: Vec<Cow<'static, str>>,
-    /// The groups: oldest first if grouped by hour first, otherwise most calls first.
+    /// The groups: oldest first if `hour` is the first grouping, otherwise those with the most calls first.
     pub groups: Vec<StatsGroupJson>,
-    /// Sum of the groups beyond `limit`; null if there are none.
+    /// Totals of the groups beyond `limit`; null if there are none.
     #[schema(required = true)]
     pub other: Option<StatsCountsJson>,
-    /// Sum of all groups.
+    /// Totals of all groups.
     pub total: StatsCountsJson,
 }
 
@@ -36,7 +36,7 @@ pub struct AuditStatsJson {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = StatsGroup)]
 pub struct StatsGroupJson {
-    /// Values that the calls share, in the order of `by`; null for no key, no route or no address.
+    /// Values that the calls in the group share, in the order of `by`; null for calls without a key, route or address.
     pub group: Vec<Option<String>>,
     /// Latest name of the key, if grouped by key.
     #[schema(required = true)]
@@ -59,7 +59,8 @@ pub struct StatsCountsJson {
     pub latency_us: PercentilesJson,
 }
 
-/// Latency percentiles by nearest rank, rounded down to three significant digits. Null without calls.
+/// Latency percentiles, by the nearest-rank method, rounded down to three significant digits. Null if there are no
+/// calls.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Percentiles)]
 pub struct PercentilesJson {

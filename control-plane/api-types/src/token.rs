@@ -16,17 +16,17 @@ use omniflow_domain::token::{Role, Token};
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "edge", "role": "gateway", "gateways": ["edge"]}))]
 pub struct CreateToken {
-    /// Name of the token. No other token may have it.
+    /// Name of the token; must be unique.
     #[schema(value_type = schema::KeyName)]
     pub name: String,
     /// Role of the token: `owner`, `admin`, `auditor` or `gateway`.
     #[schema(value_type = schema::Role)]
     pub role: String,
-    /// Gateways that the token is valid for, only with the role `gateway`; any gateway if omitted.
+    /// Gateways for which the token is valid; any gateway if omitted. Only for the role `gateway`.
     #[serde(default)]
     #[schema(value_type = Vec<schema::GatewayPattern>, max_items = 100)]
     pub gateways: Vec<String>,
-    /// When the token expires; never if omitted.
+    /// When the token expires; if omitted, it never expires.
     #[serde(default)]
     #[schema(value_type = Option<schema::Instant>)]
     pub expires_at: Option<String>,
@@ -45,7 +45,7 @@ pub struct TokenJson {
     /// Role of the token.
     #[schema(value_type = schema::Role)]
     pub role: Role,
-    /// Gateways that the token is valid for; any if empty.
+    /// Gateways for which the token is valid; any if empty.
     #[schema(value_type = Vec<schema::GatewayPattern>)]
     pub gateways: Vec<GatewayPattern>,
     /// Name of the token that created this one.
@@ -53,7 +53,7 @@ pub struct TokenJson {
     /// When the token was created.
     #[schema(value_type = schema::Instant)]
     pub created_at: Time,
-    /// When the token expires; null for never.
+    /// When the token expires; null if it never expires.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub expires_at: Option<Time>,
 }

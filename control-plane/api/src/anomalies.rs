@@ -1,4 +1,4 @@
-//! `GET /v1/anomalies`: anomalies in the use of keys.
+//! `GET /v1/anomalies`: anomalies in the usage of keys.
 
 use std::sync::Arc;
 

@@ -59,11 +59,10 @@ fn serve(name: &str) -> Result<Response, Problem> {
         tracing::error!(%error, "API documentation page not rendered");
         Error::internal()
     })?;
-    let file =
-        file.ok_or_else(|| Error::not_found("The documentation has no such file. It begins at /docs."))?;
+    let file = file.ok_or_else(|| Error::not_found("The documentation has no such file. Start at /docs."))?;
     let headers: [(HeaderName, &str); 2] =
         [(header::CONTENT_TYPE, &file.content_type), (header::CONTENT_SECURITY_POLICY, POLICY)];
-    // Not copied: many clients may request megabytes at once and read them slowly.
+    // Not copied: many clients may request megabytes at the same time and read them slowly.
     let bytes = match file.bytes {
         Cow::Borrowed(bytes) => Bytes::from_static(bytes),
         Cow::Owned(bytes) => Bytes::from(bytes),

@@ -108,7 +108,8 @@ async fn refuse_query(request: Request, next: Next) -> Result<Response, Problem>
     match name {
         None => Ok(next.run(request).await),
         Some(name) => {
-            Err(Error::invalid_query(name, "This endpoint takes no query parameters. Remove them.").into())
+            Err(Error::invalid_query(name, "This endpoint does not accept query parameters. Remove them.")
+                .into())
         }
     }
 }

@@ -84,7 +84,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for StrictJson<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
         let headers = request.headers().clone();
-        // Before the body is read: one of another media type may be long.
+        // This check precedes reading the body, because a body of another media type may be long.
         check_media_type(&headers, "application/json")?;
         let Body(bytes) = Body::from_request(request, state).await?;
         Self::from_body(&headers, &bytes).map_err(Into::into)
@@ -110,7 +110,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segment
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         let Path(segments) = Path::<T>::from_request_parts(parts, state)
             .await
-            .map_err(|_| Error::not_found("No resource has this path. Check the ID in it."))?;
+            .map_err(|_| Error::not_found("There is no resource at this path. Check the ID in the path."))?;
         Ok(Self(segments))
     }
 }

@@ -83,7 +83,7 @@ fn key(headers: &HeaderMap) -> Result<Option<Digest>, Error> {
 
 fn refused_header() -> Error {
     let detail = format!(
-        "Idempotency-Key must be 1 to {MAX_LENGTH} printable ASCII characters without spaces, and be sent once."
+        "Idempotency-Key must be 1 to {MAX_LENGTH} printable ASCII characters without spaces, sent only once."
     );
     Error::new(ErrorCode::InvalidHeader, detail).at("Idempotency-Key")
 }

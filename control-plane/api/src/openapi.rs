@@ -36,7 +36,7 @@ use omniflow_domain::error::ErrorCode;
         (name = "audit", description = "The audit log: a record of every call."),
         (name = "anomalies", description = "Anomalies in key usage."),
         (name = "policy", description = "Routes and scopes, and their versions."),
-        (name = "gateways", description = "Gateways, and the version that each enforces."),
+        (name = "gateways", description = "Gateways, and the versions they enforce."),
         (name = "tokens", description = "Tokens for this API."),
         (name = "admin log", description = "Changes by admins, with the state before and after."),
         (name = "health", description = "Liveness, readiness and metrics."),
@@ -71,7 +71,7 @@ const COMMON: &[Answer] = &[
         status: "403",
         name: "Forbidden",
         codes: &[ErrorCode::Forbidden],
-        when: "the role of the token does not permit this request",
+        when: "the token's role does not permit this request",
     },
     Answer {
         status: "404",
@@ -89,7 +89,7 @@ const COMMON: &[Answer] = &[
         status: "413",
         name: "BodyTooLarge",
         codes: &[ErrorCode::BodyTooLarge],
-        when: "the body is longer than the endpoint accepts",
+        when: "the body exceeds the maximum size for the endpoint",
     },
     Answer {
         status: "415",
@@ -113,13 +113,13 @@ const COMMON: &[Answer] = &[
         status: "500",
         name: "InternalError",
         codes: &[ErrorCode::InternalError],
-        when: "the control plane failed. Its log contains the reason",
+        when: "the control plane failed to process the request. See its log for the reason",
     },
     Answer {
         status: "503",
         name: "NotReady",
         codes: &[ErrorCode::NotReady, ErrorCode::Busy],
-        when: "the control plane is starting, or cannot process the request now. `detail` states the cause",
+        when: "the control plane is starting, or cannot process the request at the moment. `detail` states the cause",
     },
 ];
 
@@ -168,7 +168,7 @@ pub(super) fn complete(collected: utoipa::openapi::OpenApi) -> Value {
     put(&mut document, "/components", "responses", responses);
     let token = json!({
         "type": "http", "scheme": "bearer",
-        "description": "Token of the control plane, such as the owner's in `<data-dir>/admin-token`.",
+        "description": "Token for the control plane, such as the owner's token in `<data-dir>/admin-token`.",
     });
     put(&mut document, "/components", "securitySchemes", json!({TOKEN: token}));
     document
@@ -246,7 +246,7 @@ fn describe_headers(status: &str, response: &mut Value) {
             response,
             "/headers",
             "ETag",
-            text("Revision of the object, to be sent as `If-Match` with a change.", true),
+            text("Revision of the object. Send it as `If-Match` with a change.", true),
         );
     }
     if status == "201" {

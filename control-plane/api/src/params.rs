@@ -21,7 +21,7 @@ pub(super) struct KeyPath {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 pub(super) struct KeyVersionPath {
-    /// Number of the version, from 1.
+    /// Version number, starting at 1.
     #[param(minimum = 1, maximum = 65_535)]
     version: u16,
 }
@@ -57,7 +57,7 @@ pub(super) struct GatewayPath {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 pub(super) struct PolicyVersionPath {
-    /// Number of the version, from 1.
+    /// Version number, starting at 1.
     #[param(minimum = 1)]
     version: u64,
 }
@@ -76,7 +76,8 @@ pub(super) struct IfMatch {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 pub(super) struct LastEventId {
-    /// `id` of the last event received. The stream begins after it, or with the next new call if omitted.
+    /// `id` of the last event received. The stream begins after that event, or with the next new call if the header is
+    /// omitted.
     #[param(rename = "Last-Event-ID", required = false, pattern = "^[0-9]{1,18}$")]
     last_event_id: String,
 }
@@ -85,8 +86,8 @@ pub(super) struct LastEventId {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 pub(super) struct IdempotencyKey {
-    /// Idempotency key. A retry with the same key and body returns the original response for 10 minutes, and 409
-    /// `already_created` for the rest of the day after the request.
+    /// Idempotency key. For 10 minutes, a retry with the same key and body returns the original response. After that,
+    /// for the rest of 24 hours, it returns 409 `already_created`.
     #[param(
         rename = "Idempotency-Key",
         pattern = "^[!-~]+$",

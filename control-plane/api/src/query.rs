@@ -25,7 +25,8 @@ pub(super) struct Filtered<F, O> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct WaitQuery {
-    /// Time to wait, at most `30s`, until every live gateway enforces the change. The response then has `enforcement`.
+    /// How long to wait for every live gateway to enforce the change, at most `30s`. The response then includes
+    /// `enforcement`.
     #[param(value_type = Option<schema::Duration>)]
     wait: Option<String>,
 }
@@ -33,9 +34,10 @@ pub(super) struct WaitQuery {
 // === impl WaitQuery ===
 
 impl WaitQuery {
-    /// How long to wait; `None` to respond immediately, without the state of the gateways.
+    /// How long to wait; `None` to respond immediately, without the enforcement status.
     pub(super) fn parse(self) -> Result<Option<Duration>, InvalidQuery> {
-        let wrong = || format!("wait is a duration of at most {}s, such as 5s or 500ms", MAX_WAIT.as_secs());
+        let wrong =
+            || format!("wait must be a duration of at most {}s, such as 5s or 500ms", MAX_WAIT.as_secs());
         let mut parser = Parser::default();
         let wait = parser.read("wait", self.wait, |text| {
             parse_duration(text).filter(|wait| *wait <= MAX_WAIT).ok_or_else(wrong)

@@ -148,7 +148,8 @@ mod tests {
         let mut call = request(Method::POST, "/v1/tokens", &stolen, Some(json!({})));
         *call.body_mut() = Body::new(pieces);
         let waiting = tokio::spawn(send(server.router.clone(), call));
-        // There is room for one: the second is taken when the first is read, and the token has let the request in by then.
+        // There is room for one batch: the second is read after the first was taken, when the token has already been
+        // accepted.
         let (first, rest) = body.split_at(5);
         let (second, last) = rest.split_at(5);
         for piece in [first, second] {

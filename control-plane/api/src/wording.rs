@@ -9,21 +9,19 @@ use super::entity_tag::entity_tag;
 pub(super) fn detail(error: &Error) -> String {
     match (error.code(), error.facts()) {
         (ErrorCode::Unauthenticated, _) => {
-            "The token is missing or not valid. Send a valid token of the control plane, once, as 'Authorization: \
-             Bearer TOKEN'."
+            "The token is missing or invalid. Send one valid control plane token, as 'Authorization: Bearer TOKEN'."
                 .to_owned()
         }
         (ErrorCode::IdempotencyKeyReused, _) => {
-            "This Idempotency-Key was sent with a different request. Send a new one with each new request.".to_owned()
+            "This Idempotency-Key was sent with a different request. Use a new one for each new request.".to_owned()
         }
         (ErrorCode::AlreadyCreated, Some(Facts::Created(created))) => already_created(created),
         (ErrorCode::VersionMismatch, Some(Facts::Revision { subject, current, expected })) => {
             let named: Vec<String> = expected.iter().map(|revision| entity_tag(*revision)).collect();
-            let named = if named.is_empty() { "no entity tag of a revision".to_owned() } else { named.join(", ") };
+            let named = if named.is_empty() { "not the ETag of a revision".to_owned() } else { named.join(", ") };
             let current = entity_tag(*current);
             format!(
-                "{subject} has the ETag {current}, but If-Match is {named}: it has changed since. Read it \
-                 again, then repeat the change."
+                "{subject} has changed: its ETag is {current}, but If-Match is {named}. Read it again, then repeat the change."
             )
         }
         (_, Some(Facts::Missing(missing))) => with_hint(error.detail(), list_hint(*missing)),

@@ -18,7 +18,7 @@ pub struct AdminLog {
     /// Only events with this action, such as key.rotated.
     #[arg(long)]
     action: Option<String>,
-    /// Only events by the token with this name.
+    /// Only events caused by the token with this name.
     #[arg(long, value_name = "TOKEN")]
     principal: Option<String>,
     /// Only events for this subject: a key, a token or a policy version.

@@ -12,9 +12,9 @@ use crate::output::{Column, Output, cell};
 #[command(after_help = "Examples:\n  \
     omf anomalies\n  \
     omf anomalies --key ci --kind new_network --json\n\n\
-    With --json, the query of each anomaly is the API path that lists its calls.")]
+    With --json, the query field of each anomaly is the API path that lists its calls.")]
 pub struct Anomalies {
-    /// Only anomalies of this key (name or ID).
+    /// Only anomalies for this key (name or ID).
     #[arg(long)]
     key: Option<String>,
     /// Only anomalies of this kind.

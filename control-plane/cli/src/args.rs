@@ -176,7 +176,7 @@ mod tests {
             (&[], &[], "none"),
         ] {
             let mut connection = connection(["omf", "key", "list"].iter().chain(words).copied());
-            // Tests share their environment, so this stands for it.
+            // Tests share their environment, so this replaces it.
             connection.token = connection.token.filter(|_| connection.stated.token);
             connection.token_file = connection.token_file.filter(|_| connection.stated.token_file);
             if environment.contains(&"token") && !connection.stated.token {

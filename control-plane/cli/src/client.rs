@@ -74,12 +74,12 @@ impl Client {
         if url.is_empty() {
             // The default would be wrong: a script with an empty variable would change another installation.
             bail!(
-                "the URL of the control plane is empty: set OMF_URL or --url, such as {DEFAULT_URL}, or unset OMF_URL"
+                "the URL of the control plane is empty: set OMF_URL or --url to a URL such as {DEFAULT_URL}, or unset OMF_URL"
             );
         }
         let has_scheme = ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
         if !has_scheme || Url::parse(url).is_err() {
-            bail!("{url} is not a URL of a control plane: use http://HOST:PORT or https://HOST:PORT");
+            bail!("{url} is not a valid control plane URL: use http://HOST:PORT or https://HOST:PORT");
         }
         let (token, token_source) = match connection.token_source() {
             Some(TokenSource::Value(name, token)) => (Zeroizing::new(token.to_owned()), name.to_owned()),
@@ -442,9 +442,9 @@ mod tests {
         for (field, detail, expected) in [
             ("/scopes/0", "no such scope", "/scopes/0: no such scope"),
             ("/rate_limit", "state per_minute", "/rate_limit: state per_minute"),
-            ("status", "status is a status", "status is a status"),
-            ("status", "a status is \"active\"", "a status is \"active\""),
-            ("/environment", "an environment is \"live\"", "an environment is \"live\""),
+            ("status", "status must be a status", "status must be a status"),
+            ("status", "a status must be \"active\"", "a status must be \"active\""),
+            ("/environment", "an environment must be \"live\"", "an environment must be \"live\""),
             ("/rate_limit/burst", "burst is 0", "burst is 0"),
             ("/routes/0/path", "path is bad", "/routes/0/path: path is bad"),
             ("ip", "ipv4 is old", "ip: ipv4 is old"),

@@ -57,7 +57,7 @@ pub enum ApiCommand {
     Audit(Box<audit::Command>),
     /// List anomalies in key usage, newest first.
     Anomalies(anomalies::Anomalies),
-    /// List gateways and the version that each enforces, and remove ended ones.
+    /// List gateways and the versions they enforce, and remove ended gateways.
     #[command(subcommand)]
     Gateway(gateway::Command),
     /// Create, list, revoke and recover tokens for the control plane.

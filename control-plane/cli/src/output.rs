@@ -194,8 +194,7 @@ fn silence_warning(enforcement: &EnforcementJson) -> Option<String> {
         return None;
     }
     Some(format!(
-        "warning: these gateways do not enforce the change if they still serve: {}. Repair them, or remove those that \
-         have ended with omf gateway remove.",
+        "warning: if these gateways are still serving, they do not enforce the change: {}. Repair them, or use omf gateway remove to remove those that have ended.",
         named.join(", ")
     ))
 }

@@ -42,7 +42,7 @@ pub struct Create {
     role: String,
     /// Gateway that may use the token, such as edge-1 or edge-*; can be repeated.
     ///
-    /// Only for the role gateway. Without it, any gateway may use the token.
+    /// Only for the gateway role. If omitted, any gateway may use the token.
     #[arg(long = "gateway", value_name = "NAME")]
     gateways: Vec<String>,
     /// Time when the token expires, such as 2027-01-31T00:00:00Z.

@@ -15,8 +15,8 @@ pub(crate) fn explain(error: &reqwest::Error, url: &str, ca_file: Option<&Path>)
         Some(TlsFailure::InvalidMessage(_)) => {
             Some(format!("{url} does not use TLS: use http:// in the URL"))
         }
-        Some(other) => Some(format!("TLS with {url} failed: {other}")),
-        // A server that expects TLS answers with a TLS alert.
+        Some(other) => Some(format!("TLS connection to {url} failed: {other}")),
+        // A server that expects TLS responds with a TLS alert.
         None if url.starts_with("http://") && is_not_http(error) => {
             Some(format!("{url} does not respond with HTTP: if it uses TLS, use https:// in the URL"))
         }
@@ -44,7 +44,7 @@ fn refused(certificate: &CertificateError, ca_file: Option<&Path>) -> String {
             "is not valid yet: check the clock of this machine".to_owned()
         }
         (CertificateError::NotValidForNameContext { presented, .. }, _) if presented.is_empty() => {
-            "names no server: configure the control plane with a certificate that has its names in subjectAltName".to_owned()
+            "contains no server name: configure the control plane with a certificate that lists its names in subjectAltName".to_owned()
         }
         (CertificateError::NotValidForNameContext { presented, .. }, _) => {
             let names: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
@@ -58,11 +58,11 @@ fn refused(certificate: &CertificateError, ca_file: Option<&Path>) -> String {
                 .to_owned()
         }
         (other, _) if is_authority(other) => {
-            "is a CA certificate, which is not accepted for a server: configure the control plane with one that has \
+            "is a CA certificate, which is not accepted as a server certificate: configure the control plane with one that has \
              basicConstraints CA:FALSE (see docs/guides/envoy.md)"
                 .to_owned()
         }
-        _ => "cannot be used: it is damaged or in an unsupported format; issue another one".to_owned(),
+        _ => "cannot be used: it is corrupted or in an unsupported format; issue another one".to_owned(),
     }
 }
 
@@ -95,7 +95,7 @@ mod tests {
         };
         let text = refused(&other(&["DnsName(\"keys.internal\")", "IpAddress(192.0.2.1)"]), None);
         assert!(text.ends_with("(keys.internal, 192.0.2.1)"), "{text}");
-        assert!(refused(&other(&[]), None).contains("names no server"));
+        assert!(refused(&other(&[]), None).contains("contains no server name"));
         for text in ["CaUsedAsEndEntity", "UnsupportedCertVersion"] {
             let error = CertificateError::Other(OtherError(Arc::new(std::io::Error::other(text))));
             let explanation = refused(&error, None);

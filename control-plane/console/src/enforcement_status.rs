@@ -1,4 +1,4 @@
-//! The enforcement of a change by the gateways, as several pages show it.
+//! The enforcement of a change by the gateways, for several pages.
 
 use askama::Template;
 use askama::filters::HtmlSafe;
@@ -14,7 +14,7 @@ pub(super) struct EnforcementStatus {
     pub(super) is_complete: bool,
     /// Number of gateways that enforce it.
     enforced: usize,
-    /// All gateways that may serve.
+    /// All gateways that may be serving requests.
     gateways: Vec<GatewayStatus>,
     /// Time from the commit to the enforcement by the last gateway, in milliseconds.
     ms: Option<u128>,

@@ -59,7 +59,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segment
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         let Path(segments) = Path::<T>::from_request_parts(parts, state)
             .await
-            .map_err(|_| Error::not_found("No page has this URL. Check the ID in it."))?;
+            .map_err(|_| Error::not_found("There is no page at this URL. Check the ID in the URL."))?;
         Ok(Self(segments))
     }
 }

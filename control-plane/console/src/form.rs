@@ -207,7 +207,7 @@ pub(super) fn lifetime(form: &Form, now: UnixMillis) -> Result<Option<String>, E
     match form.text("lifetime") {
         "" | "never" => Ok(None),
         "date" => match form.text("expires_at") {
-            "" => Err(Error::invalid_field("/expires_at", "select a date or another lifetime")),
+            "" => Err(Error::invalid_field("/expires_at", "enter a date, or select another lifetime")),
             text => Ok(Some(to_instant(text))),
         },
         value => match days(value) {

@@ -36,7 +36,7 @@ pub(super) struct Until {
     pub(super) now: UnixMillis,
 }
 
-/// A status as a badge, distinguished by shape, text and colour.
+/// A status as a badge, distinguished by shape, text and color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Badge(pub(super) KeyStatus);
 

@@ -21,7 +21,7 @@ use omniflow_service::gateways::{GatewayPage, Gateways};
 
 /// Gateways per page.
 const PAGE_SIZE: usize = 50;
-/// Clock skew in milliseconds from which it is shown: keys expire by the gateway's clock.
+/// Minimum clock skew in milliseconds that is shown: keys expire by the gateway's clock.
 const MIN_SHOWN_SKEW_MS: u64 = 2_000;
 
 /// How long before the end of a gateway's token a warning is shown, in milliseconds.

@@ -82,7 +82,7 @@ impl SessionMiddleware {
     ) -> Result<HttpBody, Box<Response>> {
         if self.kind == RouteKind::Form && !is_same_origin(&parts.headers, &parts.uri) {
             return Err(page_error(Error::forbidden(
-                "This form was not submitted by a page of this control plane, so nothing was changed.",
+                "This form was not submitted from a page of this control plane, so nothing was changed.",
             )));
         }
         if let Access::Roles(_) = self.access {

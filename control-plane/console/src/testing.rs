@@ -30,14 +30,14 @@ impl<'p> Browser<'p> {
         self.call(request).await
     }
 
-    /// The page at this path, which is there.
+    /// The page at this path, which must exist.
     pub(crate) async fn page(&mut self, path: &str) -> String {
         let answer = self.open(path).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}: {}", text(&answer));
         text(&answer)
     }
 
-    /// Sends a form as it is.
+    /// Sends a form unchanged.
     pub(crate) async fn send(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
         let request = Request::builder()
             .method(Method::POST)

@@ -16,7 +16,7 @@ pub(super) fn text(error: &Error) -> String {
                 CreatedKind::Token => "create another token",
             };
             format!(
-                "This form was submitted before, and its secret is no longer available. If you need it, {way_out}."
+                "This form was submitted before, and its secret is no longer available. If you did not copy it, {way_out}."
             )
         }
         _ => sentence(error.detail()),

@@ -6,19 +6,19 @@ use super::token::Role;
 /// The principals that an endpoint of the API or a page of the console admits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Everybody, without authentication. Such an endpoint reveals nothing about keys.
+    /// Anyone, without authentication. Such an endpoint reveals nothing about keys.
     Public,
     /// Bearers of a token with one of these roles.
     Roles(&'static [Role]),
 }
 
-/// Reads of keys, policy, gateways and the audit log.
+/// Reading keys, policy, gateways and the audit log.
 pub const READ: Access = Access::Roles(&[Role::Owner, Role::Admin, Role::Auditor]);
-/// Changes of keys and of the policy.
+/// Changing keys and the policy.
 pub const WRITE: Access = Access::Roles(&[Role::Owner, Role::Admin]);
-/// Payloads of calls. Roles that issue keys cannot read them.
+/// Reading payloads of calls. Roles that create keys cannot read them.
 pub const AUDIT: Access = Access::Roles(&[Role::Auditor]);
-/// Everything about tokens.
+/// All operations on tokens.
 pub const OWNER: Access = Access::Roles(&[Role::Owner]);
 /// The gateway protocol.
 pub const GATEWAY: Access = Access::Roles(&[Role::Gateway]);
@@ -38,7 +38,7 @@ impl Access {
     ///
     /// # Errors
     ///
-    /// `forbidden`, with the roles that are admitted and the token's own.
+    /// `forbidden`, with the admitted roles and the token's own role.
     pub fn check(self, role: Role) -> Result<(), Error> {
         match self {
             Self::Roles(roles) if !roles.contains(&role) => {

@@ -1,4 +1,4 @@
-//! What admins did: one event for each change.
+//! Events of the admin log: one for each change.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,36 +7,36 @@ use omniflow_policy::time::UnixMillis;
 use serde_json::Value;
 use uuid::Uuid;
 
-/// What was done.
+/// The kind of change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// The first start made the installation.
+    /// The first start created the installation.
     InstallationCreated,
-    /// A backup took the place of the databases.
+    /// The databases were replaced with a backup.
     InstallationRestored,
-    /// A key was issued.
+    /// A key was created.
     KeyCreated,
-    /// A key of another system was taken over by its digest.
+    /// A key of another system was imported by its digest.
     KeyImported,
     /// The settings of a key were changed.
     KeyChanged,
-    /// A key got another version.
+    /// A key was rotated.
     KeyRotated,
     /// All versions of a key were revoked.
     KeyRevoked,
     /// One version of a key was revoked.
     KeyVersionRevoked,
-    /// A key was revoked, wholly or in versions, because secrets of it were found where they must not be.
+    /// A key, or some of its versions, was revoked because secrets of it leaked.
     KeyLeaked,
-    /// A policy was set.
+    /// A policy was published.
     PolicySet,
-    /// An older policy was set again.
+    /// An older policy was published again.
     PolicyRolledBack,
     /// The arguments of a call were read.
     PayloadRead,
-    /// The key that seals the arguments of calls was changed.
+    /// The key that encrypts the arguments of calls was rotated.
     PayloadKeyRotated,
-    /// A token was made.
+    /// A token was created.
     TokenCreated,
     /// A token was revoked.
     TokenRevoked,
@@ -44,52 +44,52 @@ pub enum Action {
     GatewayRemoved,
 }
 
-/// A word that names no action.
+/// The error for a text that is not an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("action must be one of {}", Action::ALL.map(Action::as_str).join(", "))]
 pub struct InvalidAction;
 
-/// Who did it: the token with which the change was asked for.
+/// The principal: the token with which the change was requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrincipalRef {
-    /// The token's identifier; `None` for the first start, and for a restore.
+    /// The token's identifier; `None` for the first start and for a restore.
     pub id: Option<Uuid>,
     /// The token's name.
     pub name: String,
 }
 
-/// What it was done to.
+/// The subject of the change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
     /// The identifier of a key, token or gateway, or the number of a policy.
     pub id: String,
-    /// What people call it.
+    /// Its name.
     pub name: String,
 }
 
 /// A change that is about to be committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewAdminEvent {
-    /// When it is made.
+    /// When the change is made.
     pub time: UnixMillis,
-    /// Who makes it.
+    /// The principal.
     pub principal: PrincipalRef,
-    /// What is done.
+    /// The kind of change.
     pub action: Action,
-    /// What it is done to.
+    /// The subject.
     pub subject: Subject,
-    /// What was otherwise before; `None` where there was nothing. Never a secret or a digest.
+    /// The changed fields before the change; `None` if there were none. Never contains a secret or a digest.
     pub before: Option<Value>,
-    /// What is otherwise since; `None` where nothing is left. Never a secret or a digest.
+    /// The changed fields after the change; `None` if there are none. Never contains a secret or a digest.
     pub after: Option<Value>,
 }
 
 /// A change that was made.
 #[derive(Clone, Debug)]
 pub struct AdminEvent {
-    /// Its number. Later events have higher ones.
+    /// Its number. Later events have higher numbers.
     pub id: i64,
-    /// What was noted of it.
+    /// The recorded change.
     pub noted: NewAdminEvent,
 }
 

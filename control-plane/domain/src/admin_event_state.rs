@@ -1,4 +1,4 @@
-//! Keys, tokens and policies as the admin log keeps them before and after a change.
+//! The state of keys, tokens and policies before and after a change, as recorded in the admin log.
 
 use omniflow_policy::address::Allowlist;
 use omniflow_policy::key::Environment;
@@ -11,7 +11,7 @@ use crate::key::Key;
 use crate::time::format_time;
 use crate::token::Token;
 
-/// The settings of a key that admins decide on. It has neither a secret nor a digest.
+/// The settings of a key that admins control. It contains neither a secret nor a digest.
 #[derive(Serialize)]
 struct KeyState<'a> {
     environment: Environment,
@@ -31,7 +31,7 @@ struct VersionState<'a> {
     revoked_at: Option<String>,
 }
 
-/// A key as the admin log keeps it.
+/// A key, as recorded in the admin log.
 pub fn key_state(key: &Key) -> Value {
     let versions = key.versions.iter().map(|version| VersionState {
         id: version.version,
@@ -48,11 +48,11 @@ pub fn key_state(key: &Key) -> Value {
         expires_at: key.expires_at.map(format_time),
         versions: versions.collect(),
     };
-    // Texts and numbers in memory: there is nothing that could fail.
+    // Serializing texts and numbers in memory cannot fail.
     serde_json::to_value(state).unwrap_or_default()
 }
 
-/// A token as the admin log keeps it.
+/// A token, as recorded in the admin log.
 pub fn token_state(token: &Token) -> Value {
     json!({
         "role": token.role,
@@ -61,12 +61,13 @@ pub fn token_state(token: &Token) -> Value {
     })
 }
 
-/// A policy as the admin log keeps it: its version number, under which the document stays readable.
+/// A policy, as recorded in the admin log: its version number, by which the document remains available.
 pub fn policy_state(version: u64) -> Value {
     json!({"version": version})
 }
 
-/// The fields in which two states differ, as each has them. Of a key's versions only those that differ are included.
+/// The fields in which two states differ, with the values of each. Of a key's versions, only those that differ are
+/// included.
 pub fn difference(before: Value, after: Value) -> (Value, Value) {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {

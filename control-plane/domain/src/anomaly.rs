@@ -1,4 +1,4 @@
-//! Anomalies in the use of a key.
+//! Anomalies in the usage of a key.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
@@ -10,54 +10,56 @@ use uuid::Uuid;
 
 use crate::key::KeyReference;
 
-/// The most networks that an anomaly names. Beyond them they are counted.
+/// Maximum number of networks that an anomaly lists. Any others are only counted.
 pub const MAX_NAMED: usize = 20;
 
 /// A kind of anomaly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AnomalyKind {
-    /// Many more calls in an hour than the key makes at that time.
+    /// Many more calls in an hour than usual for the key at that time.
     VolumeSpike,
-    /// Calls from a network that the key was never used from.
+    /// Calls from a network from which the key was never used.
     NewNetwork,
-    /// Many more answers of one 4xx status than the key gets among so many calls.
+    /// Many more responses with one 4xx status than usual for this number of calls.
     ErrorRun,
-    /// Calls from many more networks within ten minutes than the key has.
+    /// Calls from many more networks within ten minutes than usual for the key.
     ManyPlaces,
-    /// A version that was used after it was revoked or had expired.
+    /// Use of a version after it was revoked or had expired.
     UsedAfterEnd,
 }
 
-/// A string that is not a kind of anomaly.
+/// The error for a text that is not a kind of anomaly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a kind is \"volume_spike\", \"new_network\", \"error_run\", \"many_places\" or \"used_after_end\"")]
+#[error(
+    "a kind must be \"volume_spike\", \"new_network\", \"error_run\", \"many_places\" or \"used_after_end\""
+)]
 pub struct InvalidKind;
 
-/// The addresses that are taken for one place: an IPv4 /24 or an IPv6 /48, which is what one site usually has
+/// The addresses that count as one place: an IPv4 /24 or an IPv6 /48, the usual size for one site
 /// (RFC 6177, section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Network(IpNet);
 
-/// A text that is no such network.
+/// The error for a text that is not such a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a network as anomalies name them")]
+#[error("not an IPv4 /24 or IPv6 /48 network")]
 pub struct InvalidNetwork;
 
-/// What was seen, and what it was held against.
+/// The observed values, and the values that they were compared with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// How many calls, or networks, whichever the kind counts.
+    /// Number of calls or networks, depending on the kind.
     pub observed: u64,
-    /// How many there are usually; absent where any is too many.
+    /// The usual number; absent if any number is an anomaly.
     pub expected: Option<f64>,
-    /// From how many on it is an anomaly.
+    /// The lowest number that is an anomaly.
     pub bound: u64,
-    /// Days of the key's history that this was judged by; absent where none is needed.
+    /// Days of the key's history used for the comparison; absent if none are needed.
     pub history_days: Option<u64>,
     /// The networks, at most [`MAX_NAMED`].
     pub networks: Vec<Network>,
-    /// The status, or 4xx for those that have no class of their own.
+    /// The status, or 4xx for statuses without their own class.
     pub status: Option<String>,
     /// The version of the key.
     pub version: Option<u16>,
@@ -65,20 +67,20 @@ pub struct Evidence {
     pub reason: Option<String>,
 }
 
-/// An anomaly that a rule detected in the use of a key.
+/// An anomaly that a rule detected in the usage of a key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Detection {
     /// The kind.
     pub kind: AnomalyKind,
     /// The key.
     pub key_id: Uuid,
-    /// Its name at the time.
+    /// The key's name at the time.
     pub key_name: String,
     /// When the first of these calls began.
     pub first: UnixMillis,
     /// When the last of these calls began.
     pub last: UnixMillis,
-    /// What was seen.
+    /// The evidence.
     pub evidence: Evidence,
 }
 
@@ -87,18 +89,18 @@ pub struct Detection {
 pub struct Anomaly {
     /// Its number.
     pub id: i64,
-    /// What was seen of it at its strongest, from its first call to its last.
+    /// The evidence of its strongest hour, with its first and last call.
     pub detection: Detection,
 }
 
-/// Which anomalies a list contains. The default is all of them.
+/// A filter of anomalies. The default selects all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnomalyFilter {
     /// Only anomalies of this key, by identifier or by its name at the time.
     pub key: Option<KeyReference>,
     /// Only anomalies of this kind.
     pub kind: Option<AnomalyKind>,
-    /// Only anomalies that lasted until this instant or longer.
+    /// Only anomalies that lasted until at least this instant.
     pub from: Option<UnixMillis>,
     /// Only anomalies that began before this instant.
     pub to: Option<UnixMillis>,
@@ -111,7 +113,7 @@ impl AnomalyKind {
     pub const ALL: [Self; 5] =
         [Self::VolumeSpike, Self::NewNetwork, Self::ErrorRun, Self::ManyPlaces, Self::UsedAfterEnd];
 
-    /// The kind as the API and the database write it.
+    /// The kind, as written in the API and the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::VolumeSpike => "volume_spike",
@@ -136,14 +138,14 @@ impl FromStr for AnomalyKind {
 impl Network {
     /// The network of an address.
     pub fn of(address: IpAddr) -> Self {
-        // Neither length is beyond its kind's.
+        // Neither length exceeds the maximum of its address family.
         match address.to_canonical() {
             IpAddr::V4(v4) => Self(IpNet::V4(Ipv4Net::new_assert(v4, 24).trunc())),
             IpAddr::V6(v6) => Self(IpNet::V6(Ipv6Net::new_assert(v6, 48).trunc())),
         }
     }
 
-    /// What all its addresses begin with, IPv4 ones in mapped form.
+    /// The common prefix of its addresses, with IPv4 addresses in mapped form.
     pub fn prefix(self) -> Vec<u8> {
         let (address, length) = match self.0 {
             IpNet::V4(v4) => (v4.addr().to_ipv6_mapped(), 15),
@@ -152,7 +154,7 @@ impl Network {
         address.octets().into_iter().take(length).collect()
     }
 
-    /// The network whose addresses begin so; `None` if no network has such a beginning.
+    /// The network with this prefix; `None` if there is no such network.
     pub fn from_prefix(prefix: &[u8]) -> Option<Self> {
         let mut octets = [0; 16];
         octets.get_mut(..prefix.len())?.copy_from_slice(prefix);
@@ -160,7 +162,7 @@ impl Network {
         (network.prefix() == prefix).then_some(network)
     }
 
-    /// As CIDR.
+    /// The network in CIDR notation.
     pub fn net(self) -> IpNet {
         self.0
     }
@@ -183,7 +185,8 @@ impl TryFrom<String> for Network {
 // === impl Detection ===
 
 impl Detection {
-    /// What distinguishes anomalies of one kind and key: each status is a run of its own, each version ends by itself.
+    /// The value that distinguishes anomalies of one kind and key: each status is a separate run, and each version ends
+    /// separately.
     pub fn subject(&self) -> String {
         match (&self.evidence.status, self.evidence.version) {
             (Some(status), _) => status.clone(),
@@ -192,7 +195,7 @@ impl Detection {
         }
     }
 
-    /// Goes on with what `later` saw of the same. The evidence is that of its strongest hour, with all networks.
+    /// Extends the anomaly with a later detection of it. The evidence is that of the strongest hour, with all networks.
     pub fn extend(&mut self, later: Self) {
         let mut networks = self.evidence.networks.clone();
         networks.extend(
@@ -208,27 +211,28 @@ impl Detection {
         self.key_name = later.key_name;
     }
 
-    /// One plain sentence.
+    /// A one-sentence summary.
     pub fn summary(&self) -> String {
         let Evidence { observed, expected, networks, status, version, reason, .. } = &self.evidence;
         let name = &self.key_name;
-        let usual = expected.map_or(String::new(), |expected| format!("; about {expected} are usual"));
+        let usual = expected.map_or(String::new(), |expected| format!(" (usually about {expected})"));
         match self.kind {
             AnomalyKind::VolumeSpike => format!("{name} made {observed} calls in an hour{usual}."),
             AnomalyKind::NewNetwork => {
                 let named: Vec<String> = networks.iter().map(|one| one.net().to_string()).collect();
-                format!("{name} was used from where it never was: {}.", named.join(", "))
+                let new = if named.len() == 1 { "a new network" } else { "new networks" };
+                format!("{name} was used from {new}: {}.", named.join(", "))
             }
             AnomalyKind::ErrorRun => {
                 let status = status.as_deref().unwrap_or("4xx");
                 let meaning = match status {
-                    "401" => "the upstream does not take its credentials",
-                    "403" => "it tries what it may not do",
-                    "404" => "it requests what does not exist",
-                    "429" => "it runs into its limits",
-                    _ => "its requests are refused as wrong",
+                    "401" => "the upstream rejects its credentials",
+                    "403" => "it attempts calls that are not permitted",
+                    "404" => "it requests resources that do not exist",
+                    "429" => "it exceeds its limits",
+                    _ => "its requests are rejected as invalid",
                 };
-                format!("{name} got {observed} answers {status} in an hour{usual}: {meaning}.")
+                format!("{name} received {observed} {status} responses in an hour{usual}: {meaning}.")
             }
             AnomalyKind::ManyPlaces => {
                 format!("{name} was used from {observed} networks within ten minutes{usual}.")

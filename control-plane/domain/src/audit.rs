@@ -1,4 +1,4 @@
-//! Calls as the audit log keeps them.
+//! Calls, as stored in the audit log.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -9,14 +9,14 @@ use omniflow_policy::digest::Digest;
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
-/// One call, stored; or aggregated calls.
+/// One stored call, or several aggregated calls.
 #[derive(Clone, Debug)]
 pub struct AuditEntry {
-    /// Its number in this log.
+    /// Its number in the log.
     pub id: i64,
-    /// When the call began; of aggregated ones the last.
+    /// When the call began; for aggregated calls, when the last one began.
     pub time: UnixMillis,
-    /// The gateway that saw it.
+    /// The gateway that recorded it.
     pub gateway: String,
     /// The key, if the client sent one that exists.
     pub key: Option<AuditKey>,
@@ -30,49 +30,49 @@ pub struct AuditEntry {
     pub status: u16,
     /// Status of a gRPC response.
     pub grpc_status: Option<u32>,
-    /// Why the response was not complete, if it was not.
+    /// Why the response was incomplete, if it was.
     pub interruption: Option<Interruption>,
     /// The decision and its reason.
     pub outcome: Outcome,
-    /// From the head of the request to the end of the stream, in microseconds.
+    /// Time from the request headers to the end of the stream, in microseconds.
     pub latency_us: u64,
-    /// Client address as the gateway determined it.
+    /// Client address, as determined by the gateway.
     pub source_ip: Option<IpAddr>,
-    /// The gateway's request id.
+    /// The gateway's request ID.
     pub request_id: String,
-    /// Bytes of the request's body that have passed.
+    /// Number of bytes of the request body that passed through.
     pub request_bytes: u64,
-    /// Bytes of the response's body.
+    /// Number of bytes of the response body.
     pub response_bytes: u64,
     /// SHA-256 over the query string, a line feed and the body; `None` for aggregated calls.
     pub argument_hash: Option<Digest>,
-    /// Whether the hash covers the beginning of the body only.
+    /// Whether the hash covers only the beginning of the body.
     pub argument_hash_partial: bool,
-    /// Whether the arguments themselves are kept.
+    /// Whether the arguments themselves are stored.
     pub has_payload: bool,
-    /// Present where this stands for several calls. Method, path and request id are empty then.
+    /// Present for aggregated calls. Method, path and request ID are empty then.
     pub aggregated: Option<AggregatedCalls>,
 }
 
-/// How many calls were aggregated into one record.
+/// The calls that were aggregated into one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AggregatedCalls {
-    /// How many, at least one.
+    /// Number of calls, at least one.
     pub calls: u64,
-    /// When the first began.
+    /// When the first call began.
     pub first_time: UnixMillis,
 }
 
-/// Of one call what a policy decides on.
+/// The part of a call on which a policy decides.
 #[derive(Clone, Debug)]
 pub struct RecordedCall {
-    /// Its number in this log.
+    /// Its number in the log.
     pub id: i64,
     /// When the call began.
     pub time: UnixMillis,
     /// The key, if the client sent one that exists.
     pub key_id: Option<Uuid>,
-    /// The version of it; 0 without a key.
+    /// The version of the key; 0 without a key.
     pub version: u16,
     /// The method.
     pub method: String,
@@ -82,44 +82,44 @@ pub struct RecordedCall {
     pub path: String,
     /// The decision and its reason.
     pub outcome: Outcome,
-    /// How many calls it stands for: 1, or those that were aggregated.
+    /// Number of calls: 1, or the number of aggregated calls.
     pub calls: u64,
 }
 
-/// Whether a call was let through.
+/// Whether a call was allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It was.
+    /// The call was allowed.
     Allowed,
-    /// It was refused.
+    /// The call was refused.
     Denied,
 }
 
-/// A word that names no decision.
+/// The error for a text that is not a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a decision is \"allowed\" or \"denied\"")]
+#[error("a decision must be \"allowed\" or \"denied\"")]
 pub struct InvalidDecision;
 
 /// Records that a gateway made and that never arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditGap {
-    /// Its number in this log.
+    /// Its number in the log.
     pub id: i64,
     /// The gateway.
     pub gateway: String,
     /// The run of the gateway's process, 16 hexadecimal digits.
     pub incarnation: String,
-    /// The run of the VM, 16 hexadecimal digits; `None` where it is the whole gateway's.
+    /// The run of the VM, 16 hexadecimal digits; `None` if the gap concerns the whole gateway.
     pub vm: Option<String>,
-    /// When the first call began, or the time of the last record before the gap; `None` where none came before.
+    /// When the first call began, or the time of the last record before the gap; `None` if there is none.
     pub from: Option<UnixMillis>,
-    /// When the last call began, or the time of the first record after the gap, or of the VM's last sign of life.
+    /// When the last call began, or the time of the first record after the gap or of the VM's last heartbeat.
     pub to: UnixMillis,
-    /// How many calls have no record.
+    /// Number of calls without a record.
     pub missing: u64,
-    /// Whether there may be more of them.
+    /// Whether this number is a lower bound.
     pub is_least: bool,
-    /// Why.
+    /// The cause.
     pub cause: GapCause,
 }
 
@@ -128,24 +128,24 @@ pub struct AuditGap {
 pub enum GapCause {
     /// The buffer of the gateway's VM was full.
     BufferFull,
-    /// The VM has ended, and its buffer with it.
+    /// The VM ended, and its buffer was lost.
     VmLost,
-    /// The gateway's process has ended, and all its buffers with it.
+    /// The gateway's process ended, and all its buffers were lost.
     GatewayLost,
-    /// Nobody has said why.
+    /// The cause is unknown.
     Unknown,
 }
 
-/// A word that names no cause.
+/// The error for a text that is not a cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a cause is \"buffer_full\", \"vm_lost\", \"gateway_lost\" or \"unknown\"")]
+#[error("a cause must be \"buffer_full\", \"vm_lost\", \"gateway_lost\" or \"unknown\"")]
 pub struct InvalidCause;
 
 // === impl RecordedCall ===
 
 impl RecordedCall {
-    /// Whether the path is what the client sent: not that of aggregated calls, not truncated, without anything that was
-    /// redacted or is not UTF-8.
+    /// Whether the path is exactly what the client sent: the record is not aggregated, and the path is not truncated,
+    /// contains no redacted parts, and was valid UTF-8.
     pub fn is_path_whole(&self) -> bool {
         !self.path.is_empty()
             && !self.path.ends_with(TRUNCATED)
@@ -160,7 +160,7 @@ impl Decision {
     /// Both decisions.
     pub const ALL: [Self; 2] = [Self::Allowed, Self::Denied];
 
-    /// `allowed` or `denied`, as [`Outcome::decision`] says it.
+    /// `allowed` or `denied`, as returned by [`Outcome::decision`].
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
@@ -183,7 +183,7 @@ impl GapCause {
     /// All causes.
     pub const ALL: [Self; 4] = [Self::BufferFull, Self::VmLost, Self::GatewayLost, Self::Unknown];
 
-    /// The cause as the API and the database write it.
+    /// The cause, as written in the API and the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::BufferFull => "buffer_full",

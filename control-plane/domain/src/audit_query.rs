@@ -1,4 +1,4 @@
-//! Which calls of the request log a request is about.
+//! Selection of calls in the request log.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -12,14 +12,14 @@ use omniflow_policy::time::UnixMillis;
 use crate::audit::Decision;
 use crate::key::KeyReference;
 
-/// Which calls a list contains. The default is all of them.
+/// A filter of calls. The default selects all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditFilter {
     /// Only calls of this key, by identifier or by its name at the time of the call.
     pub key: Option<KeyReference>,
-    /// Only calls of keys of this environment.
+    /// Only calls with keys in this environment.
     pub environment: Option<Environment>,
-    /// Only calls of this route template.
+    /// Only calls to this route template.
     pub endpoint: Option<String>,
     /// Only calls with this method.
     pub method: Option<String>,
@@ -31,7 +31,7 @@ pub struct AuditFilter {
     pub reason: Option<Outcome>,
     /// Only calls from this network.
     pub network: Option<IpNet>,
-    /// Only calls that began at this instant or later.
+    /// Only calls that began at or after this instant.
     pub from: Option<UnixMillis>,
     /// Only calls that began before this instant.
     pub to: Option<UnixMillis>,

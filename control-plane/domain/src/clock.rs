@@ -1,4 +1,4 @@
-//! The wall clock and the source of random bytes, passed in so that tests can steer both.
+//! The wall clock and the source of random bytes, passed in so that tests can control both.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> UnixMillis + Send + Sync>);
 
-/// Fills buffers with independent, uniformly distributed bytes that nobody can predict.
+/// Fills buffers with independent, uniformly distributed, unpredictable bytes.
 #[derive(Clone)]
 pub struct Entropy(Arc<Fill>);
 
@@ -39,7 +39,7 @@ impl Clock {
         Self(Arc::new(read))
     }
 
-    /// The present instant.
+    /// The current time.
     pub fn now(&self) -> UnixMillis {
         (self.0)()
     }
@@ -67,7 +67,7 @@ impl Entropy {
         Self(Arc::new(fill))
     }
 
-    /// Runs `compose` with a source of single random bytes, of which it may take any number.
+    /// Runs `compose` with a source of single random bytes, which is unlimited.
     pub fn compose<T>(
         &self,
         compose: impl FnOnce(&mut dyn FnMut() -> u8) -> T,

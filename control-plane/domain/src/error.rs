@@ -1,5 +1,5 @@
-//! Why a use case was refused or failed: a stable code, a sentence in the words of the product, and the facts that `api`
-//! and `console` need to word it for their readers. Nothing in it is about HTTP.
+//! Why a use case was refused or failed: a stable code, a sentence in terms of the product, and the facts that `api`
+//! and `console` need to adapt the wording. Independent of HTTP.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::clock::EntropyUnavailable;
 use crate::idempotency::Created;
 
-/// Makes the enum and its list out of one table, so that no code can miss in the list.
+/// Generates the enum and its list from one table, so that the list is always complete.
 macro_rules! codes {
     ($($code:ident $text:literal: $meaning:literal,)*) => {
         /// What went wrong, for programs. The codes are stable.
@@ -21,7 +21,7 @@ macro_rules! codes {
             /// All codes.
             pub const ALL: &[Self] = &[$(Self::$code,)*];
 
-            /// The code as it is written in problems, metrics and logs.
+            /// The code, as it appears in problems, metrics and logs.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$code => $text,)* }
             }
@@ -36,9 +36,9 @@ macro_rules! codes {
 
 codes! {
     InvalidJson "invalid_json":
-        "The body is not valid JSON, or not the JSON that the endpoint expects. `field` names the part, if known.",
+        "The body is not valid JSON, or does not have the structure that the endpoint expects. `field` is the location, if known.",
     InvalidToml "invalid_toml":
-        "The body is not valid TOML, or not the TOML that the endpoint expects. `field` and `line` name the place, if known.",
+        "The body is not valid TOML, or does not have the structure that the endpoint expects. `field` and `line` are the location, if known.",
     InvalidQuery "invalid_query":
         "A query parameter is unknown, repeated or invalid.",
     InvalidHeader "invalid_header":
@@ -46,15 +46,15 @@ codes! {
     BodyIncomplete "body_incomplete":
         "The body ended early, paused for more than 15 seconds, or took more than 60 seconds.",
     InvalidBatch "invalid_batch":
-        "The audit records cannot be read, or their sequence numbers skip too far.",
+        "The audit batch cannot be parsed, or its sequence numbers skip too many calls.",
     Unauthenticated "unauthenticated":
         "The request has no valid token. The response has a `WWW-Authenticate` header.",
     Forbidden "forbidden":
-        "The role of the token does not permit this request.",
+        "The token's role does not permit this request.",
     GatewayNotPermitted "gateway_not_permitted":
         "The token of this gateway request is not valid for a gateway with this name.",
     GatewayOfOtherToken "gateway_of_other_token":
-        "This run of the gateway uses another token, which is still valid and may act for it.",
+        "This gateway process uses another token, which is still valid and permitted for it.",
     NotFound "not_found":
         "The path, key, version, token, gateway, record or chunk does not exist.",
     MethodNotAllowed "method_not_allowed":
@@ -82,13 +82,13 @@ codes! {
     LastOwnerToken "last_owner_token":
         "This is the last valid token with the role `owner`. Without it, no further token could be created.",
     PayloadUnreadable "payload_unreadable":
-        "The key that seals this payload is not in `payload_key_file`. `detail` names that key.",
+        "The wrapping key of this payload is not in `payload_key_file`. `detail` names that key.",
     ImageGone "image_gone":
         "The image is no longer available. Poll again.",
     VersionMismatch "version_mismatch":
         "`If-Match` does not match the current `ETag`.",
     BodyTooLarge "body_too_large":
-        "The body is longer than the endpoint accepts.",
+        "The body exceeds the maximum size for the endpoint.",
     UnsupportedMediaType "unsupported_media_type":
         "The endpoint does not accept this `Content-Type`.",
     InvalidField "invalid_field":
@@ -96,15 +96,15 @@ codes! {
     IdempotencyKeyReused "idempotency_key_reused":
         "This `Idempotency-Key` was used with another path or body.",
     TooManyAttempts "too_many_attempts":
-        "The token is invalid, and so were more than 60 tokens sent from this address in the same minute. A valid token is accepted at any time.",
+        "The token is invalid, and more than 60 invalid tokens were sent from this address in the same minute. A valid token is accepted at any time.",
     TooManyGateways "too_many_gateways":
-        "The token has 1,000 gateway runs that may serve, or the control plane has 10,000. Remove those that have ended.",
+        "The token has 1,000 gateway processes that may still be serving requests, or the control plane has 10,000. Remove those that have ended.",
     InternalError "internal_error":
-        "The control plane failed. Its log contains the reason.",
+        "The control plane failed to process the request. See its log for the reason.",
     NotReady "not_ready":
-        "The control plane is starting: it opens or migrates its databases, or builds the image of all keys. The response has `Retry-After: 1`.",
+        "The control plane is starting: it is opening or migrating its databases, or building the image of all keys. The response has `Retry-After: 1`.",
     Busy "busy":
-        "The control plane cannot process the request now: another replay is running, the token already runs the maximum number of queries, a query exceeded its time limit, or the volume of the request log is almost full. `detail` states the cause. The response has `Retry-After: 1`.",
+        "The control plane cannot process the request at the moment: another replay is running, the token is already running the maximum number of queries, a query exceeded its time limit, or the volume of the request log is almost full. `detail` states the cause. The response has `Retry-After: 1`.",
 }
 
 /// A refusal or failure of a use case: a stable code for programs and a sentence for people. Only `api` and `console` turn
@@ -122,15 +122,15 @@ pub struct Error {
 /// What an error is about, for texts that depend on the interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Facts {
-    /// There is no such thing.
+    /// The object does not exist.
     Missing(Missing),
-    /// What was to be changed has another revision than expected.
+    /// The object to change has a different revision than expected.
     Revision {
-        /// What was to be changed.
+        /// The object to change.
         subject: String,
         /// Its revision.
         current: u64,
-        /// The revisions that the change was for.
+        /// The revisions that the change was based on.
         expected: Vec<u64>,
     },
     /// An earlier request with the same idempotency key created this, and its result is no longer available.
@@ -139,7 +139,7 @@ pub enum Facts {
     RetryIn(Duration),
 }
 
-/// What does not exist.
+/// The kind of object that does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
     /// A key with this identifier or name.
@@ -157,7 +157,7 @@ pub enum Missing {
 // === impl Error ===
 
 impl Error {
-    /// An error with this code, and a sentence that says what happened, why, and what to do.
+    /// An error with this code, and a sentence with what happened, why, and what to do.
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into(), field: None, line: None, facts: None }
     }
@@ -182,32 +182,32 @@ impl Error {
         Self { field, ..Self::new(ErrorCode::InvalidToml, detail.to_string()) }
     }
 
-    /// The same, caused by this part of the request.
+    /// The same error, caused by this part of the request.
     pub fn at(self, field: impl Into<String>) -> Self {
         Self { field: Some(field.into()), ..self }
     }
 
-    /// The same, caused by this line of the request, from 1.
+    /// The same error, caused by this line of the request, starting at 1.
     pub fn at_line(self, line: Option<usize>) -> Self {
         Self { line, ..self }
     }
 
-    /// The same, with these facts.
+    /// The same error, with these facts.
     pub fn about(self, facts: Facts) -> Self {
         Self { facts: Some(Box::new(facts)), ..self }
     }
 
-    /// The same, with one more sentence.
+    /// The same error, with one more sentence.
     pub fn or_say(self, sentence: &str) -> Self {
         Self { detail: format!("{} {sentence}", self.detail), ..self }
     }
 
-    /// There is no such thing.
+    /// The object does not exist.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(ErrorCode::NotFound, detail)
     }
 
-    /// There is no such key, version or token.
+    /// The key, version, token or other object does not exist.
     pub fn missing(missing: Missing) -> Self {
         Self::not_found(match missing {
             Missing::Key => "No key has this identifier or name.",
@@ -219,15 +219,15 @@ impl Error {
         .about(Facts::Missing(missing))
     }
 
-    /// No token, or none that is valid. One error for all of them, so that it reveals nothing.
+    /// No token, or an invalid one. All cases share one error, so that it reveals nothing.
     pub fn unauthenticated() -> Self {
-        Self::new(ErrorCode::Unauthenticated, "The token is missing or not valid. Use a valid token.")
+        Self::new(ErrorCode::Unauthenticated, "The token is missing or invalid. Use a valid token.")
     }
 
-    /// An invalid token, as many before from the same address. The next invalid one is counted after `retry_in`.
+    /// An invalid token, after many others from the same address. The next invalid token is accepted for checking after
+    /// `retry_in`.
     pub fn too_many_attempts(retry_in: Duration) -> Self {
-        let detail = "The token is not valid, and too many invalid tokens came from this address. Use a valid token: it \
-                      is accepted immediately.";
+        let detail = "The token is invalid, and too many invalid tokens were sent from this address. Use a valid token; it is accepted immediately.";
         Self::new(ErrorCode::TooManyAttempts, detail).about(Facts::RetryIn(retry_in))
     }
 
@@ -238,32 +238,35 @@ impl Error {
 
     /// A failure of the control plane. Its cause is in the log only.
     pub fn internal() -> Self {
-        Self::new(ErrorCode::InternalError, "The control plane failed. Its log contains the reason.")
+        Self::new(
+            ErrorCode::InternalError,
+            "The control plane failed to process the request. See its log for the reason.",
+        )
     }
 }
 
 impl Error {
-    /// Which error it is.
+    /// The code of the error.
     pub fn code(&self) -> ErrorCode {
         self.code
     }
 
-    /// What happened, why, and what to do, without a word about HTTP.
+    /// What happened, why, and what to do, in terms independent of HTTP.
     pub fn detail(&self) -> &str {
         &self.detail
     }
 
-    /// What it is about, where an interface can add to the sentence.
+    /// The facts, if an interface can add to the sentence.
     pub fn facts(&self) -> Option<&Facts> {
         self.facts.as_deref()
     }
 
-    /// The line of the request that caused it, from 1, where it is known.
+    /// The line of the request that caused it, starting at 1, if known.
     pub fn line(&self) -> Option<usize> {
         self.line
     }
 
-    /// The part of the request that caused it, where it is known.
+    /// The part of the request that caused it, if known.
     pub fn field(&self) -> Option<&str> {
         self.field.as_deref()
     }

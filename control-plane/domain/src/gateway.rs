@@ -1,4 +1,4 @@
-//! Gateways as the control plane sees them: which run of which Envoy, and how far each enforces a version.
+//! Gateways from the control plane's point of view: the runs of each Envoy, and how far each enforces a version.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use omniflow_policy::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The longest that a change waits for its enforcement.
+/// Maximum time for which a change waits for its enforcement.
 pub const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// One run of one gateway.
@@ -27,10 +27,10 @@ pub struct GatewayId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidGatewayId;
 
-/// What is remembered of one run of a gateway beyond the end of the control plane's process.
+/// The facts about one run of a gateway that are kept across restarts of the control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sighting {
-    /// Which run.
+    /// The run.
     pub id: GatewayId,
     /// When its first request arrived.
     pub first_seen_at: UnixMillis,
@@ -40,7 +40,7 @@ pub struct Sighting {
     pub token: Option<GatewayToken>,
     /// When its connection ended during a poll, if it has sent nothing since.
     pub hung_up_at: Option<UnixMillis>,
-    /// Whether it held undelivered audit records by its latest report.
+    /// Whether it had undelivered audit records according to its latest report.
     pub is_busy: bool,
 }
 
@@ -53,16 +53,16 @@ pub struct GatewayToken {
     pub digest: Digest,
 }
 
-/// What is known of one run of a gateway.
+/// The known facts about one run of a gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayStatus {
-    /// Which run.
+    /// The run.
     pub id: GatewayId,
     /// Version of the filter. Unknown until the gateway polls.
     pub filter_version: Option<String>,
-    /// Whether a poll of it waits for an answer.
+    /// Whether one of its polls is waiting for a response.
     pub connected: bool,
-    /// The version of the snapshot that it holds, 0 for none.
+    /// The version of its snapshot, 0 for none.
     pub version: u64,
     /// Whether it is live, and enforces the published version.
     pub state: GatewayState,
@@ -72,7 +72,7 @@ pub struct GatewayStatus {
     pub first_seen_at: UnixMillis,
     /// When its latest request arrived.
     pub last_seen_at: UnixMillis,
-    /// How far its clock was ahead at its latest poll, in milliseconds; negative where it was behind.
+    /// How far its clock was ahead at its latest poll, in milliseconds; negative if it was behind.
     pub clock_skew_ms: Option<i64>,
     /// When its token expires; `None` for never, or if the token was revoked or is not known.
     pub token_expires_at: Option<UnixMillis>,
@@ -84,7 +84,7 @@ pub struct GatewayStatus {
 pub enum GatewayState {
     /// Live, and all its workers, of which there is at least one, enforce the published version.
     InStep,
-    /// Live, but not all its workers enforce the published version, or it has not named any.
+    /// Live, but not all its workers enforce the published version, or it has not reported any workers.
     Behind,
     /// No request for longer than the lease. It may still serve.
     Silent,
@@ -92,35 +92,36 @@ pub enum GatewayState {
     TokenExpired,
     /// Its token was revoked, so its requests are rejected. It may still serve.
     TokenRevoked,
-    /// Its connection ended when it held no audit records, and nothing has arrived for longer than the lease.
+    /// Its connection ended when it had no audit records left to send, and nothing has arrived for longer than the
+    /// lease.
     Ended,
 }
 
-/// How far one version is enforced.
+/// The enforcement status of one version.
 #[derive(Clone, Debug)]
 pub struct Enforcement {
-    /// Whether every gateway that may serve enforces it in all its VMs.
+    /// Whether every gateway that may be serving requests enforces it in all its VMs.
     pub complete: bool,
     /// The version.
     pub version: u64,
-    /// The gateways that may serve.
+    /// The gateways that may be serving requests.
     pub gateways: Vec<GatewayEnforcement>,
 }
 
-/// How far one gateway enforces a version.
+/// The enforcement status of a version at one gateway.
 #[derive(Clone, Debug)]
 pub struct GatewayEnforcement {
-    /// Which gateway.
+    /// The gateway.
     pub id: GatewayId,
     /// Whether it enforces the version in all its VMs.
     pub enforced: bool,
-    /// Its state beside this version.
+    /// Its state with regard to this version.
     pub state: GatewayState,
-    /// Its VMs.
+    /// Number of its VMs.
     pub workers: usize,
-    /// Those of them that enforce the version.
+    /// Number of VMs that enforce the version.
     pub enforced_workers: usize,
-    /// From the commit to the moment when the last VM had acknowledged, where that was seen.
+    /// Time from the commit to the acknowledgement of the last VM, if observed.
     pub after: Option<Duration>,
     /// When its latest request arrived.
     pub last_seen_at: UnixMillis,
@@ -169,7 +170,7 @@ impl GatewayState {
 }
 
 impl Enforcement {
-    /// Whether a gateway that can still confirm the version has not.
+    /// Whether the gateway has not confirmed the version but still can.
     pub fn is_pending(&self) -> bool {
         self.gateways.iter().any(|gateway| !gateway.enforced && gateway.state.is_live())
     }

@@ -9,14 +9,16 @@ use serde::{Deserialize, Serialize};
 /// The maximum number of patterns of a token.
 pub const MAX_GATEWAY_PATTERNS: usize = 100;
 
-/// The name of a gateway, or the start of names followed by `*`.
+/// The name of a gateway, or a prefix of names followed by `*`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct GatewayPattern(String);
 
-/// A text that is not a pattern.
+/// The error for a text that is not a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a gateway is 1 to 128 printable ASCII characters without spaces, with '*' only at the end")]
+#[error(
+    "a gateway name must be 1 to 128 printable ASCII characters without spaces, with '*' only at the end"
+)]
 pub struct InvalidGatewayPattern;
 
 // === impl GatewayPattern ===

@@ -5,16 +5,16 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// What a request created, as its idempotency key is remembered with it. Secrets are not part of it.
+/// The objects that a request created, as remembered with its idempotency key. It contains no secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Created {
-    /// The kind of all of them.
+    /// The kind of the objects.
     pub kind: CreatedKind,
     /// Their identifiers.
     pub ids: Vec<Uuid>,
 }
 
-/// What requests with an idempotency key create.
+/// The kinds of objects that requests with an idempotency key create.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CreatedKind {

@@ -1,4 +1,4 @@
-//! How a key was used, out of its audited calls.
+//! The usage of a key, derived from its audited calls.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -10,14 +10,14 @@ use omniflow_policy::time::UnixMillis;
 use crate::anomaly::Anomaly;
 use crate::time::DAY_MS;
 
-/// How far back a use is reported, in milliseconds: 30 days.
+/// The period of the usage report, in milliseconds: 30 days.
 pub const PERIOD_MS: u64 = 30 * DAY_MS;
-/// The most calls that are evaluated, the newest.
+/// Maximum number of calls that are evaluated, newest first.
 pub const MAX_CALLS: u64 = 1_000_000;
-/// The most endpoints, and the most addresses, that are reported one by one.
+/// Maximum number of endpoints, and of addresses, that are reported individually.
 pub const MAX_LISTED: usize = 50;
 
-/// Calls of one key that have address, method, endpoint and outcome in common.
+/// Calls of one key with the same address, method, endpoint and outcome.
 #[derive(Clone, Debug)]
 pub struct CallGroup {
     /// The client address.
@@ -28,60 +28,60 @@ pub struct CallGroup {
     pub endpoint: Option<String>,
     /// The decision and its reason.
     pub outcome: Outcome,
-    /// How many calls.
+    /// Number of calls.
     pub calls: u64,
-    /// When the first of them began.
+    /// When the first call began.
     pub first: UnixMillis,
-    /// When the last of them began.
+    /// When the last call began.
     pub last: UnixMillis,
 }
 
-/// Some calls of a key, counted.
+/// Counts of some calls of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UseCounts {
-    /// How many.
+    /// Number of calls.
     pub calls: u64,
-    /// Those of them that were refused.
+    /// Number of refused calls.
     pub refused: u64,
-    /// When the first began.
+    /// When the first call began.
     pub first: UnixMillis,
-    /// When the last began.
+    /// When the last call began.
     pub last: UnixMillis,
 }
 
-/// The use of a key in a period.
+/// The usage of a key in a period.
 #[derive(Clone, Debug)]
 pub struct KeyUse {
-    /// Since when.
+    /// Start of the period.
     pub from: UnixMillis,
-    /// Until when.
+    /// End of the period.
     pub to: UnixMillis,
-    /// Whether these are all calls of the last 30 days: false where there are more than were evaluated.
+    /// Whether these are all calls of the last 30 days; false if there were more than were evaluated.
     pub complete: bool,
-    /// All calls; `None` where there is none.
+    /// All calls; `None` if there are none.
     pub total: Option<UseCounts>,
-    /// When the last call began that was let through.
+    /// When the last allowed call began.
     pub last_allowed: Option<UnixMillis>,
-    /// Calls by the reason for which they were refused, most first.
+    /// Refused calls by reason, most calls first.
     pub refusals: Vec<(&'static str, u64)>,
-    /// Calls by method and endpoint, most first.
+    /// Calls by method and endpoint, most calls first.
     pub endpoints: Vec<((String, Option<String>), UseCounts)>,
-    /// Endpoints beyond those.
+    /// Number of endpoints not listed.
     pub more_endpoints: usize,
-    /// Calls by address: those that are new first, then most calls first.
+    /// Calls by address: new addresses first, then most calls first.
     pub addresses: Vec<AddressUse>,
-    /// Addresses beyond those.
+    /// Number of addresses not listed.
     pub more_addresses: usize,
-    /// How many addresses are new.
+    /// Number of new addresses.
     pub new_addresses: usize,
-    /// Calls that were refused because their credential had been revoked.
+    /// Number of calls refused because their credential had been revoked.
     pub after_revocation: u64,
 }
 
-/// How a key was used, and which anomalies were found in it.
+/// The usage of a key, and the anomalies found in it.
 #[derive(Clone, Debug)]
 pub struct KeyUsage {
-    /// The use of the key.
+    /// The usage of the key.
     pub calls: KeyUse,
     /// The newest anomalies.
     pub anomalies: Vec<Anomaly>,
@@ -122,7 +122,7 @@ impl UseCounts {
 // === impl KeyUse ===
 
 impl KeyUse {
-    /// Adds up the calls of the period that ends at `now`, of which the newest `most` are given.
+    /// Adds up the calls of the period that ends at `now`. `most` is the maximum number of calls passed, newest first.
     pub fn of(groups: &[CallGroup], most: u64, now: UnixMillis) -> Self {
         let total = sum(groups.iter().map(|group| ((), UseCounts::of(group)))).remove(&());
         let complete = total.is_none_or(|total| total.calls < most);
@@ -136,7 +136,7 @@ impl KeyUse {
         );
         let day_ago = UnixMillis(now.0.saturating_sub(DAY_MS));
         let by_address = sum(groups.iter().filter_map(|group| Some((group.address?, UseCounts::of(group)))));
-        // What was before a day ago has to be known for it.
+        // This requires knowing the calls before the last 24 hours.
         let is_new = |tally: &UseCounts| from < day_ago && tally.first >= day_ago;
         let new_addresses = by_address.values().filter(|tally| is_new(tally)).count();
         let (addresses, more_addresses) =
@@ -175,7 +175,7 @@ fn sum<K: Ord>(tallies: impl Iterator<Item = (K, UseCounts)>) -> BTreeMap<K, Use
     sums
 }
 
-/// The first [`MAX_LISTED`] in this order, and how many there are beyond.
+/// The first [`MAX_LISTED`] in this order, and the number of the others.
 fn listed<K: Ord, O: Ord>(
     sums: BTreeMap<K, UseCounts>,
     order: impl Fn(&(K, UseCounts)) -> O,
@@ -257,7 +257,7 @@ mod tests {
     fn what_is_not_known_is_not_reported() {
         let none = KeyUse::of(&[], MAX_CALLS, NOW);
         assert_eq!((none.total, none.last_allowed, none.complete), (None, None, true));
-        // More calls than are evaluated, all within a day: what was before is not known.
+        // More calls than are evaluated, all within a day: the calls before are unknown.
         let used = KeyUse::of(&[group(1, "/a", Outcome::Allowed, MAX_CALLS, (0, 0))], MAX_CALLS, NOW);
         assert_eq!((used.complete, used.new_addresses, used.from), (false, 0, NOW));
     }

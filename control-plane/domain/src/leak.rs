@@ -7,7 +7,7 @@ use crate::key::KeyStatus;
 use crate::key_details::KeyDetails;
 use crate::key_use::KeyUsage;
 
-/// What was found in a report of leaked secrets, and what was done about it. It holds the secrets of replacements.
+/// The result of a report of leaked secrets. It contains the secrets of replacements.
 #[derive(Clone, Debug)]
 pub struct LeakReport {
     /// The keys whose secrets leaked.
@@ -16,7 +16,7 @@ pub struct LeakReport {
     pub unknown: usize,
     /// Distinct texts that resemble a secret but are malformed.
     pub malformed: usize,
-    /// How far the change is enforced; `None` if nobody waited for it.
+    /// The enforcement status of the change; `None` if the request did not wait for it.
     pub enforcement: Option<Enforcement>,
 }
 
@@ -27,7 +27,7 @@ pub struct LeakedKey {
     pub key: KeyDetails,
     /// The versions whose secrets leaked.
     pub versions: Vec<LeakedVersion>,
-    /// Whether this report revoked the key or versions of it.
+    /// Whether this report revoked the key or some of its versions.
     pub revoked: bool,
     /// How the key was used; `None` if the audit log cannot be read.
     pub usage: Option<KeyUsage>,
@@ -44,7 +44,7 @@ pub struct LeakedVersion {
     pub was: KeyStatus,
 }
 
-/// A new key in place of one that leaked.
+/// A key that replaces a leaked one.
 #[derive(Clone, Debug)]
 pub struct ReplacementKey {
     /// The key.

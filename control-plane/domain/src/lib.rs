@@ -4,13 +4,13 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`key`], [`key_details`], [`key_use`], [`name`] | keys with their versions; key details for display; use of keys; names |
+//! | [`key`], [`key_details`], [`key_use`], [`name`] | keys with their versions; key details for display; usage of keys; names |
 //! | [`token`], [`session`], [`principal`] | tokens with their roles; sessions of the console; the principal of a request |
 //! | [`access`] | which roles may use which operations |
 //! | [`leak`] | reports of leaked secrets |
 //! | [`policy`] | stored versions of the policy, what they allow keys to do, and what a draft would change |
-//! | [`admin_event`], [`admin_event_state`], [`audit`], [`audit_query`], [`stats`], [`payload`] | the admin log and the states in it; the request log, its statistics and sealed arguments |
-//! | [`anomaly`], [`detection`] | anomalies in the use of a key, compared with its own history |
+//! | [`admin_event`], [`admin_event_state`], [`audit`], [`audit_query`], [`stats`], [`payload`] | the admin log and the states in it; the request log, its statistics and encrypted arguments |
+//! | [`anomaly`], [`detection`] | anomalies in the usage of a key, compared with its own history |
 //! | [`page`] | paginated lists |
 //! | [`error`] | why a use case was refused or failed |
 //! | [`gateway`], [`gateway_pattern`], [`version`] | gateways and the versions they enforce; names that a token is valid for; bounds of versions |

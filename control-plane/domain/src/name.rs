@@ -6,19 +6,19 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The most characters of a name.
+/// Maximum length of a name in characters.
 pub const MAX_NAME_LENGTH: usize = 64;
 
-/// The name of a key or token: 1 to 64 ASCII letters, digits, `.`, `_`, `-` and inner spaces. It begins and ends
-/// with a letter or digit, for it travels in a request header. It has not the form of an identifier.
+/// The name of a key or token: 1 to 64 ASCII letters, digits, `.`, `_`, `-` and inner spaces. It begins and ends with a
+/// letter or digit, because it is sent in a request header. It must not have the form of an identifier.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Name(String);
 
-/// A text that is no name.
+/// The error for a text that is not a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a name is 1 to {MAX_NAME_LENGTH} letters, digits, spaces, '.', '_' and '-', begins and ends with a letter or digit, and is not a UUID"
+    "a name must be 1 to {MAX_NAME_LENGTH} letters, digits, spaces, '.', '_' and '-', must begin and end with a letter or digit, and must not be a UUID"
 )]
 pub struct InvalidName;
 
@@ -36,11 +36,11 @@ impl Name {
         text.len() <= MAX_NAME_LENGTH
             && ends.into_iter().all(|end| end.is_some_and(|b| b.is_ascii_alphanumeric()))
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b" ._-".contains(&b))
-            // A key is found by its identifier or by its name, and the two must never be mistaken.
+            // A key is found by its identifier or by its name, and the two must never be confused.
             && Uuid::parse_str(text).is_err()
     }
 
-    /// The name of the token that the first start makes.
+    /// The name of the token that the first start creates.
     pub fn owner() -> Self {
         Self("owner".to_owned())
     }

@@ -1,8 +1,8 @@
-//! Lists in pages.
+//! Paginated lists.
 
-/// The items of a page when the request states no limit.
+/// Default number of items on a page.
 pub const DEFAULT_LIMIT: usize = 100;
-/// The most items of a page.
+/// Maximum number of items on a page.
 pub const MAX_LIMIT: usize = 500;
 
 /// Which page of a list. `C` is the place of an item in the list; its text is the cursor.
@@ -19,7 +19,7 @@ pub struct PageRequest<C> {
 pub struct Page<T> {
     /// The items, in the order of the list.
     pub items: Vec<T>,
-    /// The cursor of the page that follows; `None` on the last page.
+    /// The cursor of the next page; `None` on the last page.
     pub next_cursor: Option<String>,
 }
 
@@ -35,7 +35,8 @@ impl<C> PageRequest<C> {
 // === impl Page ===
 
 impl<T> Page<T> {
-    /// Makes a page of `limit` items out of what was read: the page and, if there is more, one item.
+    /// Creates a page of `limit` items from the items read: those of the page and, if there are more, one additional
+    /// item.
     pub fn of(mut items: Vec<T>, limit: usize, cursor: impl FnOnce(&T) -> String) -> Self {
         let more = items.len() > limit;
         items.truncate(limit);
@@ -43,7 +44,7 @@ impl<T> Page<T> {
         Self { items, next_cursor }
     }
 
-    /// The same page of other items.
+    /// The page with each item converted.
     pub fn map<U>(self, convert: impl FnMut(T) -> U) -> Page<U> {
         Page { items: self.items.into_iter().map(convert).collect(), next_cursor: self.next_cursor }
     }

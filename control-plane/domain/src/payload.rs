@@ -1,21 +1,21 @@
-//! The arguments of calls as they are stored: sealed, with keys that are sealed themselves.
+//! The arguments of calls, as stored: encrypted with data keys, which are themselves encrypted.
 
-/// A payload that only its data key opens.
+/// A payload that only its data key can decrypt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedPayload {
     /// The number of the data key.
     pub data_key: i64,
-    /// What is stored.
+    /// The stored bytes.
     pub sealed: Vec<u8>,
 }
 
-/// A data key that only its wrapping key opens.
+/// A data key that only its wrapping key can decrypt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedDataKey {
     /// Its number.
     pub id: i64,
     /// The name of the wrapping key.
     pub wrapping_key: Vec<u8>,
-    /// The key, sealed.
+    /// The encrypted key.
     pub sealed: Vec<u8>,
 }

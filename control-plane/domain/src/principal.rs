@@ -25,7 +25,7 @@ impl Principal {
         matches!(self.role, Role::Owner | Role::Admin)
     }
 
-    /// The principal as the admin log names it.
+    /// The principal, as named in the admin log.
     pub fn reference(&self) -> PrincipalRef {
         PrincipalRef { id: Some(self.id), name: self.name.to_string() }
     }

@@ -6,14 +6,14 @@ use omniflow_policy::digest::Digest;
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
-/// How long a session lasts in which nothing is asked for. OWASP's Session Management Cheat Sheet has 15 to 30 minutes
-/// for applications of low risk and less for others; reading a long audit log is work too.
+/// How long a session lasts without requests. OWASP's Session Management Cheat Sheet recommends 15 to 30 minutes for
+/// low-risk applications and less for others; reading a long audit log also takes time.
 pub const IDLE_TIME: Duration = Duration::from_secs(30 * 60);
-/// How long a session lasts at most: a working day.
+/// Maximum duration of a session: a working day.
 pub const WHOLE_TIME: Duration = Duration::from_secs(12 * 3_600);
-/// How exactly it is known when something was last asked for. Not each page is worth a write.
+/// Precision of the recorded time of the last request. Not every page is worth a write.
 pub const SEEN_STEP: Duration = Duration::from_secs(60);
-/// The most sessions of one token. With one more, the one that was unused for longest ends.
+/// Maximum number of sessions per token. One more ends the session that has been unused for the longest time.
 pub const MAX_SESSIONS: usize = 32;
 
 /// A browser that is signed in.
@@ -21,18 +21,18 @@ pub const MAX_SESSIONS: usize = 32;
 pub struct Session {
     /// The SHA-256 of its identifier, which is in the browser's cookie and nowhere else.
     pub digest: Digest,
-    /// The token with which it was begun.
+    /// The token with which it was started.
     pub token_id: Uuid,
-    /// When it was begun.
+    /// When it was started.
     pub created_at: UnixMillis,
-    /// When something was last asked for, to within [`SEEN_STEP`].
+    /// When the last request was made, to within [`SEEN_STEP`].
     pub seen_at: UnixMillis,
 }
 
 // === impl Session ===
 
 impl Session {
-    /// Whether it lasts at `now`. A clock that is set back ends it as well: how old it is, is not known then.
+    /// Whether it is still valid at `now`. A clock that is set back also ends it, because its age is then unknown.
     pub fn is_valid(&self, now: UnixMillis) -> bool {
         let within = |since: UnixMillis, time: Duration| {
             now.0.checked_sub(since.0).is_some_and(|passed| u128::from(passed) < time.as_millis())
@@ -40,12 +40,12 @@ impl Session {
         within(self.created_at, WHOLE_TIME) && within(self.seen_at, IDLE_TIME)
     }
 
-    /// Whether it is to be noted that something was asked for at `now`.
+    /// Whether a request at `now` has to be recorded.
     pub fn is_to_be_noted(&self, now: UnixMillis) -> bool {
         u128::from(now.0.abs_diff(self.seen_at.0)) >= SEEN_STEP.as_millis()
     }
 
-    /// The latest instants, of its begin and of its last use, of sessions that are over at `now`.
+    /// The latest start and the latest last request of sessions that are over at `now`.
     pub fn over_since(now: UnixMillis) -> (UnixMillis, UnixMillis) {
         let before = |time: Duration| {
             UnixMillis(now.0.saturating_sub(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))

@@ -1,4 +1,4 @@
-//! What many calls amount to.
+//! Statistics of calls.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,10 +9,10 @@ use uuid::Uuid;
 
 use crate::audit_query::AuditFilter;
 
-/// The maximum of groups: more than the hours of a month.
+/// Maximum number of groups: more than the hours of a month.
 pub const MAX_GROUPS: usize = 1_000;
 
-/// By what calls are grouped.
+/// A property by which calls are grouped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dimension {
     /// The hour in which a call began, in UTC.
@@ -35,7 +35,7 @@ pub struct Grouping(Vec<Dimension>);
 
 /// The text is not a grouping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("calls are grouped by one or two of hour, key, endpoint, address, status, reason, such as hour,key")]
+#[error("by must be one or two of hour, key, endpoint, address, status and reason, such as hour,key")]
 pub struct InvalidGrouping;
 
 /// Which calls to count, and in which groups.
@@ -43,13 +43,13 @@ pub struct InvalidGrouping;
 pub struct StatsQuery {
     /// Which calls; those of the last 24 hours before `to` unless it has `from`.
     pub filter: AuditFilter,
-    /// By what they are grouped.
+    /// The dimensions of the groups.
     pub by: Grouping,
     /// The maximum of groups, at most [`MAX_GROUPS`]; `None` for 100, or [`MAX_GROUPS`] by hour alone.
     pub limit: Option<usize>,
 }
 
-/// What the calls of a group have in common, in one dimension.
+/// The common value of the calls in a group, in one dimension.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum GroupValue {
     /// No key, no route or no address.
@@ -66,31 +66,31 @@ pub enum GroupValue {
     Text(String),
 }
 
-/// Calls, counted.
+/// Counts of calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallCounts {
-    /// All of them.
+    /// All calls.
     pub calls: u64,
-    /// Those with a status from 400 to 499.
+    /// Calls with a status from 400 to 499.
     pub client_errors: u64,
-    /// Those with a status from 500 to 599.
+    /// Calls with a status from 500 to 599.
     pub server_errors: u64,
-    /// How many had each latency, in microseconds with three significant digits.
+    /// Number of calls by latency, in microseconds with three significant digits.
     latencies: BTreeMap<u64, u64>,
 }
 
 /// The calls of a period, in groups.
 #[derive(Clone, Debug)]
 pub struct CallStats {
-    /// Calls that began at this time or later are counted.
+    /// Start of the period, inclusive.
     pub from: UnixMillis,
-    /// Calls that began before this time are counted.
+    /// End of the period, exclusive.
     pub to: UnixMillis,
-    /// By what they are grouped.
+    /// The dimensions of the groups.
     pub by: Vec<Dimension>,
-    /// In the order of time where grouped by hour first, otherwise those of most calls first.
+    /// In the order of time if grouped by hour first, otherwise most calls first.
     pub groups: Vec<GroupStats>,
-    /// The calls of the groups beyond the limit; `None` where there are none.
+    /// The calls of the groups beyond the limit; `None` if there are none.
     pub other: Option<CallCounts>,
     /// All calls.
     pub total: CallCounts,
@@ -99,18 +99,18 @@ pub struct CallStats {
 /// The calls of one group.
 #[derive(Clone, Debug)]
 pub struct GroupStats {
-    /// What the calls have in common, in the order of the dimensions.
+    /// The common values of the calls, in the order of the dimensions.
     pub group: Vec<GroupValue>,
-    /// The newest name of the key, where grouped by key.
+    /// The newest name of the key, if grouped by key.
     pub key_name: Option<String>,
-    /// How many, and how fast.
+    /// The counts and latencies.
     pub tally: CallCounts,
 }
 
 // === impl Dimension ===
 
 impl Dimension {
-    /// All of them.
+    /// All calls.
     pub const ALL: [Self; 6] =
         [Self::Hour, Self::Key, Self::Endpoint, Self::Address, Self::Status, Self::Reason];
 
@@ -160,8 +160,8 @@ impl FromStr for Grouping {
 // === impl CallCounts ===
 
 impl CallCounts {
-    /// Adds calls whose statuses begin with the same digit and whose latencies have the same three first digits, or are
-    /// not known.
+    /// Adds calls whose statuses begin with the same digit, and whose latencies have the same first three digits or are
+    /// unknown.
     pub fn add(&mut self, class: u16, latency: Option<u64>, calls: u64) {
         self.calls += calls;
         match class {
@@ -174,7 +174,7 @@ impl CallCounts {
         }
     }
 
-    /// The latency that this share of the calls does not exceed, by nearest rank; `None` without calls whose latency is
+    /// The latency that this share of the calls does not exceed, by the nearest-rank method; `None` if no latency is
     /// known.
     pub fn percentile(&self, percent: u64) -> Option<u64> {
         let known: u64 = self.latencies.values().sum();
@@ -215,7 +215,7 @@ mod tests {
         assert_eq!((tally.calls, tally.client_errors, tally.server_errors), (1_000, 0, 900));
         let mut one = CallCounts::default();
         one.add(4, Some(7), 1);
-        // Aggregated calls count, and say nothing of latencies.
+        // Aggregated calls are counted, but have no latencies.
         one.add(4, None, 1_000);
         assert_eq!((all(&one), one.calls, one.client_errors), ([7; 5], 1_001, 1_001));
     }

@@ -1,4 +1,4 @@
-//! Times and durations as people and programs write them.
+//! Parsing and formatting of times and durations.
 
 use std::time::Duration;
 
@@ -10,20 +10,20 @@ pub const HOUR_MS: u64 = 3_600_000;
 /// A day in milliseconds.
 pub const DAY_MS: u64 = 24 * HOUR_MS;
 
-/// Reads RFC 3339 with any offset, to the millisecond. `None` for anything else and for times before 1970.
+/// Parses RFC 3339 with any offset, to the millisecond. `None` for anything else and for times before 1970.
 pub fn parse_time(text: &str) -> Option<UnixMillis> {
     let millis = text.parse::<Timestamp>().ok()?.as_millisecond();
     u64::try_from(millis).ok().map(UnixMillis)
 }
 
-/// Writes RFC 3339 in UTC. What lies beyond the year 9999 is written as its last instant.
+/// Formats RFC 3339 in UTC. Later times than the year 9999 are written as its last instant.
 pub fn format_time(time: UnixMillis) -> String {
-    // What can be read again: a little less than the form could tell.
+    // The last time that can be parsed again.
     let last = u64::try_from(Timestamp::MAX.as_millisecond()).unwrap_or_default();
     UnixMillis(time.0.min(last)).to_rfc3339().unwrap_or_default()
 }
 
-/// Reads a duration: a whole number and one of `ms`, `s`, `m`, `h`, `d`, such as `5s`.
+/// Parses a duration: a whole number and one of `ms`, `s`, `m`, `h`, `d`, such as `5s`.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;

@@ -1,4 +1,4 @@
-//! Tokens for the control plane itself, and the roles they carry.
+//! Tokens for the control plane itself, and their roles.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,43 +11,43 @@ use uuid::Uuid;
 use super::gateway_pattern::GatewayPattern;
 use super::name::Name;
 
-/// What the bearer of a token may do.
+/// The role of a token: what its bearer may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Everything, tokens included.
+    /// Everything, including tokens.
     Owner,
-    /// Issues, changes and revokes keys.
+    /// Creates, changes and revokes keys.
     Admin,
     /// Reads keys, policy, gateways and the audit log.
     Auditor,
-    /// A filter: takes snapshots and delivers audit records.
+    /// For filters: fetches snapshots and delivers audit records.
     Gateway,
 }
 
-/// A word that names no role.
+/// The error for a text that is not a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a role is \"owner\", \"admin\", \"auditor\" or \"gateway\"")]
+#[error("a role must be \"owner\", \"admin\", \"auditor\" or \"gateway\"")]
 pub struct InvalidRole;
 
-/// A token as it is stored: its secret is not.
+/// A token, as stored: without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     /// Its identifier, UUID version 7.
     pub id: Uuid,
-    /// A name that no other token has.
+    /// Its unique name.
     pub name: Name,
-    /// What its bearer may do.
+    /// Its role.
     pub role: Role,
-    /// The gateways that a token with the role gateway is valid for; any if empty.
+    /// The gateways that a token with the gateway role is valid for; any if empty.
     pub gateways: Vec<GatewayPattern>,
     /// The SHA-256 of the whole token.
     pub digest: Digest,
-    /// The name of the token with which this one was made.
+    /// The name of the token with which this one was created.
     pub created_by: String,
-    /// When it was made.
+    /// When it was created.
     pub created_at: UnixMillis,
-    /// From when on it is refused.
+    /// The time from which it is refused.
     pub expires_at: Option<UnixMillis>,
 }
 
@@ -95,7 +95,7 @@ impl Token {
         self.gateways.is_empty() || self.gateways.iter().any(|pattern| pattern.matches(gateway))
     }
 
-    /// Whether the token lists exactly this name, not only the start of it.
+    /// Whether the token lists exactly this name, not just a prefix of it.
     pub fn lists(&self, gateway: &str) -> bool {
         self.gateways.iter().any(|pattern| pattern.is_exactly(gateway))
     }

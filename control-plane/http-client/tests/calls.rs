@@ -1,4 +1,4 @@
-//! The client against servers that are wrong in one way each.
+//! The client with servers that each have one fault.
 #![allow(clippy::disallowed_methods, reason = "the servers block, each on a thread of its own")]
 
 use std::fs;

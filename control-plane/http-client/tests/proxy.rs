@@ -1,4 +1,4 @@
-//! Calls of a process whose environment names a proxy. The environment is read once, so each case is a process of its own:
+//! Calls of a process whose environment sets a proxy. The environment is read once, so each case is a separate process:
 //! this test program, with one test.
 #![allow(clippy::disallowed_methods, reason = "the servers block, each on a thread of its own")]
 
@@ -27,7 +27,7 @@ fn server(status: &'static str) -> String {
     address
 }
 
-/// What a process reports that calls `url` with these variables.
+/// The output of a process that calls `url` with these variables.
 fn call(url: &str, variables: &[(&str, &str)]) -> String {
     let mut child = Command::new(std::env::current_exe().unwrap());
     for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"] {

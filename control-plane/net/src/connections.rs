@@ -83,7 +83,7 @@ pub fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, files = limit.current, "raising the limit of open files failed");
+        tracing::warn!(%error, files = limit.current, "raising the limit on open files failed");
     }
 }
 
@@ -99,7 +99,7 @@ fn limited(mut server: Server<SocketAddr>) -> Server<SocketAddr> {
     server.first_request_timeout(HEAD_TIME).accept_error_handler(move |peer, error| match peer {
         Some(peer) => tracing::debug!(%peer, %error, "connection setup failed"),
         // Most likely, the limit of open files is reached. The server retries 20 times a second.
-        None if due(&last) => tracing::warn!(%error, "accepting connections failed, will retry"),
+        None if due(&last) => tracing::warn!(%error, "accepting a connection failed, will retry"),
         None => {}
     })
 }
@@ -146,7 +146,7 @@ mod tests {
         (address, handle, serving)
     }
 
-    /// Calls of `/never` are reported when they begin, and have no answer.
+    /// Calls of `/never` are reported when they begin, and never receive a response.
     fn never(called: &Arc<Notify>) -> Router {
         let called = Arc::clone(called);
         let begin = async move || {
@@ -162,7 +162,7 @@ mod tests {
         stream
     }
 
-    /// Waits until so many are open.
+    /// Waits until this many are open.
     async fn connections(handle: &Handle<SocketAddr>, count: usize) {
         let reached = async {
             while handle.connection_count() != count {
@@ -173,7 +173,7 @@ mod tests {
         assert!(in_time.is_ok(), "{} connections, not {count}", handle.connection_count());
     }
 
-    // The clock stands still while there is work, and jumps to the next timer when there is none.
+    // The clock does not advance while there is work, and jumps to the next timer when there is none.
     #[tokio::test(start_paused = true)]
     async fn a_client_that_dawdles_is_cut_off() {
         let (address, _, _serving) = start().await;
@@ -191,8 +191,8 @@ mod tests {
         }
     }
 
-    /// Speaks HTTP/2 as far as a client must to keep its connection: it answers pings. Gives the time until the server
-    /// closes, and calls `/` first if it is to.
+    /// A minimal HTTP/2 client that answers pings to keep its connection open. Returns the time until the server closes
+    /// the connection; calls `/` first if requested.
     async fn answer_pings(address: SocketAddr, call: bool) -> Duration {
         const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
         // GET / with the authority x, in HPACK's static table (RFC 7541, appendix A).
@@ -229,7 +229,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_with_an_open_call_stays() {
         const LONG: Duration = Duration::from_secs(600);
-        // A call that takes long, by the clock of this test, which jumps: nobody waits here.
+        // A call that takes long by the clock of this test. The clock jumps, so nothing actually waits.
         let slow = async |request: axum::extract::Request| {
             Connection::trust(request.extensions());
             tokio::time::sleep(LONG).await;
@@ -263,7 +263,7 @@ mod tests {
             assert!(start.elapsed() < UNKNOWN_TIME);
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        // It is all handed over, so that no call is open.
+        // The whole response was sent, so that no call is open.
         assert!(start.elapsed() >= IDLE_TIME, "{:?}", start.elapsed());
     }
 
@@ -289,7 +289,7 @@ mod tests {
             stream.read_exact(&mut answer).await.unwrap();
             assert_eq!(&answer, b"HTTP/1.1 200");
             newer.push(stream);
-            // What HTTP/2 greets with comes first. Cut off, not waited for: that would take longer than this test may.
+            // The HTTP/2 preface comes first. It is skipped, not awaited: waiting would take longer than this test may.
             let mut rest = Vec::new();
             let ended = tokio::time::timeout(HEAD_TIME / 2, oldest.read_to_end(&mut rest)).await;
             assert!(ended.is_ok(), "the oldest is still open");

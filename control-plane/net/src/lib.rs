@@ -3,7 +3,7 @@
 //! | module | content |
 //! |---|---|
 //! | [`connections`] | the listening socket, and the server that accepts connections on it |
-//! | [`admission`] | limits on open connections, in total and per address |
+//! | [`admission`] | limits on open connections |
 //! | [`idle`] | closes idle connections |
 //! | [`tls`] | certificate and key, their validation and renewal |
 #![cfg_attr(

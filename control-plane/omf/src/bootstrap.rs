@@ -46,7 +46,7 @@ pub enum BootstrapError {
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
     /// The databases contain no installation.
-    #[error("the databases contain no installation: omf serve has never completed a start with them")]
+    #[error("the databases contain no installation: omf serve has never started successfully with them")]
     NoInstallation,
     /// The databases cannot be read or written.
     #[error(transparent)]
@@ -55,7 +55,7 @@ pub enum RecoveryError {
     #[error(transparent)]
     Entropy(#[from] EntropyUnavailable),
     /// All names are in use.
-    #[error("{MAX_RECOVERED} recovered tokens exist: revoke some of them first")]
+    #[error("{MAX_RECOVERED} recovered tokens already exist: revoke some of them first")]
     NoName,
 }
 

@@ -163,7 +163,7 @@ impl ControlPlane {
         }
     }
 
-    /// The present instant.
+    /// The current time.
     pub fn now(&self) -> UnixMillis {
         self.clock.now()
     }

@@ -71,7 +71,7 @@ impl Supervisor {
         let task = tokio::spawn(job(Arc::clone(app)));
         self.tracker.spawn(async move {
             if let Err(error) = task.await {
-                tracing::warn!(job = name, %error, "job ended unexpectedly");
+                tracing::warn!(job = name, %error, "background task ended unexpectedly");
             }
         });
     }

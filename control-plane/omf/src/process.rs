@@ -28,8 +28,9 @@ pub(crate) fn harden(allow_dumps: Option<&OsStr>) -> io::Result<()> {
 
 /// Makes the allocator keep little free memory. Must be called while there is one thread.
 ///
-/// By default, glibc has several arenas per core, and each keeps the peak of its threads: of 100 MiB that `omf serve` held under
-/// load, 85 MiB were free. Threads have small caches of their own, so they seldom contend for the only arena.
+/// By default, glibc has several arenas per core, and each keeps the peak of its threads: of the 100 MiB that
+/// `omf serve` occupied under load, 85 MiB were free. Threads have their own small caches, so they rarely contend for
+/// the only arena.
 pub(crate) fn configure_allocator() {
     #[cfg(target_env = "gnu")]
     {
@@ -45,7 +46,7 @@ pub(crate) fn configure_allocator() {
     }
 }
 
-/// Returns free memory between allocations to the operating system, which the allocator keeps otherwise: 115 of 262 MiB
+/// Returns free memory between allocations to the operating system; otherwise, the allocator keeps it: 115 of 262 MiB
 /// after the image of a million keys was built. Allocations wait meanwhile, some tens of milliseconds for that amount.
 pub(crate) fn release_free_memory() {
     #[cfg(target_env = "gnu")]

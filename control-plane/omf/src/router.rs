@@ -32,7 +32,7 @@ impl ControlPlane {
         let (console, metrics) = (Arc::clone(&self.console), self.metrics.http.clone());
         omniflow_api::router(Arc::clone(&self.api))
             .merge(omniflow_console::router(Arc::clone(&console)))
-            .fallback(fallback(Arc::clone(&console), Error::not_found("No endpoint has this path.")))
+            .fallback(fallback(Arc::clone(&console), Error::not_found("There is no endpoint at this path.")))
             .method_not_allowed_fallback(fallback(
                 console,
                 Error::new(

@@ -89,7 +89,7 @@ impl Server {
         let outcome = loop {
             tokio::select! {
                 result = &mut building, if !built => {
-                    // Set in any case: a task that has ended must not be awaited again.
+                    // This is set in every case, because a task that has ended must not be awaited again.
                     built = true;
                     match result.map_err(ServerError::from) {
                         Ok(Ok(())) => {}
@@ -108,13 +108,13 @@ impl Server {
         renewing.abort();
         connections.graceful_shutdown(None);
         if !served && timeout(GRACE, &mut serving).await.is_err() {
-            tracing::warn!("open requests did not end in time");
+            tracing::warn!("open requests did not finish in time");
             connections.shutdown();
             let _ = timeout(CUT, &mut serving).await;
         }
         // The build uses the data directory, which must be free for another process when this returns.
         if !built && timeout(GRACE, &mut building).await.is_err() {
-            tracing::warn!("building the image did not end in time");
+            tracing::warn!("building the image did not finish in time");
         }
         jobs.stop().await;
         app.store.close().await;

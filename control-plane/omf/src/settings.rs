@@ -19,7 +19,7 @@ pub struct ServerSettings {
     pub listen: SocketAddr,
     /// Directory of the databases.
     pub data_dir: PathBuf,
-    /// File that the first start writes the owner's token to; `None` for `admin-token` in the data directory.
+    /// File to which the first start writes the owner's token; `None` for `admin-token` in the data directory.
     pub admin_token_file: Option<PathBuf>,
     /// Prefix of all keys. Only the first start reads it.
     pub key_prefix: KeyPrefix,
@@ -33,7 +33,7 @@ pub struct ServerSettings {
     pub payload_retention: Duration,
     /// Maximum size of the request log, and free space to keep on its volume.
     pub log_limits: LogLimits,
-    /// File of the keys that encrypt arguments of calls; `None` for `payload-key` in the data directory.
+    /// File with the keys that encrypt call arguments; `None` for `payload-key` in the data directory.
     pub payload_key_file: Option<PathBuf>,
     /// The webhook for anomalies; `None` if not configured.
     pub webhook: Option<WebhookSettings>,

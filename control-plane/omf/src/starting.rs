@@ -38,8 +38,7 @@ impl StartingRouter {
             // The process is alive, and a restart would start the migration again.
             None if request.uri().path() == "/healthz" => "ok\n".into_response(),
             None => {
-                let detail = "The control plane is starting: it opens its databases, and migrates them if an earlier release \
-                              wrote them. Retry later.";
+                let detail = "The control plane is starting: it is opening its databases, and migrating them if an earlier release wrote them. Retry later.";
                 Problem::from(Error::new(ErrorCode::NotReady, detail)).into_response()
             }
         }

@@ -1,4 +1,4 @@
-//! Changes of keys, sign-in and health checks while one token runs as many statistics as it can.
+//! Changes to keys, sign-in and health checks while one token runs as many statistics as it can.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 /// Records of 90 days: enough that one query takes long, and few enough to insert.
 const RECORDS: i64 = 200_000;
-/// Queries at once.
+/// Concurrent queries.
 const QUERIES: usize = 48;
-/// Longer than any of the changes takes beside a busy processor, and shorter than a few queries.
+/// Longer than any of the changes takes on a busy processor, and shorter than a few queries.
 const DEADLINE: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread")]

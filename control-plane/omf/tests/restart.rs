@@ -1,4 +1,4 @@
-//! What a restart and a restore keep, and what a control plane answers before it is ready.
+//! The state that a restart and a restore preserve, and the responses before the control plane is ready.
 #![allow(clippy::disallowed_methods, reason = "tests prepare files and measure time")]
 
 use std::sync::Arc;
@@ -38,7 +38,7 @@ async fn a_restart_keeps_everything() {
     assert_eq!(audit["items"].as_array().unwrap().len(), 1, "a repeat is known after a restart too");
 }
 
-/// What `revoke?wait` answers at once.
+/// The immediate response of `revoke?wait`.
 async fn enforcement(server: &TestServer) -> serde_json::Value {
     let answer = server.post("/v1/keys/ci/revoke?wait=0s", json!({})).await.expect(StatusCode::OK);
     answer["enforcement"].clone()
@@ -66,7 +66,7 @@ async fn a_restarted_control_plane_waits_for_the_gateways_that_it_knew() {
     server.pass(Duration::from_secs(150));
     let server = server.restart().await;
 
-    // One was seen a little more than a lease ago and may be live; it has replaced the other.
+    // One was seen slightly more than a lease ago and may be live; it has replaced the other.
     let now = enforcement(&server).await;
     assert_eq!(now["complete"], false);
     assert_eq!(
@@ -114,7 +114,7 @@ async fn a_gateway_that_does_not_come_back_is_waited_for_until_its_lease_is_over
     server.pass(Duration::from_millis(1));
     let after = enforcement(&server).await;
     assert_eq!((&after["complete"], &after["gateways"][0]["state"]), (&json!(false), &json!("silent")));
-    // A restart after an outage of any length waits once more, for a lease and not for ever.
+    // A restart after an outage of any length waits once more, for one lease and not forever.
     server.pass(Duration::from_secs(3_600));
     let server = server.restart().await;
     assert_eq!(enforcement(&server).await["gateways"][0]["state"], "behind");
@@ -138,7 +138,7 @@ async fn versions_only_grow_whatever_the_clock_does() {
     assert_eq!(server.app.publisher.publication.version().unwrap(), START + 10_000);
 }
 
-/// Counts what is logged as a warning or an error.
+/// Counts the logged warnings and errors.
 #[derive(Clone, Default)]
 struct Warnings(Arc<AtomicUsize>);
 
@@ -176,7 +176,7 @@ async fn requests_before_the_image_is_built_get_retry_after() {
     assert!(warnings.0.load(Ordering::Relaxed) > 0, "a database that fails is reported");
 }
 
-/// A restored database continues above every version that gateways hold, so none of them gets a delta to it.
+/// A restored database continues above every version that gateways have, so none of them receives a delta to it.
 #[tokio::test]
 async fn gateway_takes_the_whole_image_after_a_restore() {
     use omniflow_domain::version::MAX_LEAD_MS;
@@ -213,7 +213,7 @@ async fn gateway_takes_the_whole_image_after_a_restore() {
     assert!(version > held + MAX_LEAD_MS, "{version}");
 }
 
-/// A gateway says that it is there.
+/// A poll from a gateway.
 fn report() -> omniflow_policy::gateway::EnforcedReport {
     serde_json::from_value(json!({
         "gateway": "edge", "incarnation": "000000000000000a", "installation": null, "vms": []}))

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 /// Connections with an unfinished form: more than the permits for large forms.
 const UNFINISHED: usize = 20;
-/// A status arrives within this time, or the request waits for the unfinished ones.
+/// If no status arrives within this time, the request is waiting for the unfinished ones.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Sends a form of a page with this framing; the connection stays open.
@@ -69,7 +69,7 @@ async fn large_forms_without_a_session_are_bounded() {
         refused += usize::from(read.is_ok_and(|read| read.is_ok() && head.ends_with(b"503")));
     }
     assert!((1..UNFINISHED).contains(&refused), "{refused} of {UNFINISHED}");
-    // One byte more than is read of a form without a permit.
+    // One byte more than the maximum of a form without a permit.
     let body = format!("10001\r\n{}", "a".repeat(0x1_0001));
     let long = post(&server, "/sign-in", "transfer-encoding: chunked", &body).await;
     assert_eq!(status(long).await, "HTTP/1.1 413", "a form without a length is a small one");

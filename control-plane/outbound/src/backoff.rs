@@ -1,4 +1,4 @@
-//! Exponential back-off with jitter.
+//! Exponential backoff with jitter.
 //!
 //! A retry crate such as `backon` does not fit, because it repeats a future in memory. Webhook deliveries are retried across
 //! restarts, based on the number of attempts in their row, and every OTLP attempt reads the log again. Retry crates also

@@ -83,7 +83,7 @@ pub struct SecretFileError {
 ///
 /// Explains how to write the URL if it has no host, contains credentials, or sends unencrypted to a remote host.
 pub fn parse_url(text: &str) -> Result<Url, &'static str> {
-    let malformed = "not a URL of a receiver; use https://host/path, without a user or password";
+    let malformed = "not the URL of a receiver; use https://host/path, without a user name or password";
     let url = Url::parse(text).map_err(|_| malformed)?;
     let host = url.host_str().ok_or(malformed)?;
     if !url.username().is_empty() || url.password().is_some() {

@@ -1,4 +1,4 @@
-//! The export to an OTLP receiver that answers as a test says.
+//! The export to an OTLP receiver whose responses the test controls.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -27,17 +27,17 @@ use omniflow_outbound::source::DeliverySource;
 use omniflow_store::ExportPlace;
 use omniflow_test_server::{START, TestServer, record};
 
-/// How the receiver answers.
+/// The responses of the receiver.
 type Script = Box<dyn FnMut(&[LogRecord]) -> (u16, Vec<(&'static str, &'static str)>, Vec<u8>) + Send>;
 
 #[derive(Clone, Default)]
 struct Received(Arc<Mutex<Vec<Export>>>);
 
-/// Headers of an export, the status that it got, and its records.
+/// The headers of an export, the status of the response, and the records.
 type Export = (HeaderMap, u16, Vec<LogRecord>);
 
 impl Received {
-    /// The records of all requests that were answered with 200.
+    /// The records of all requests that received a 200.
     fn taken(&self) -> Vec<LogRecord> {
         let all = self.0.lock().unwrap();
         all.iter().filter(|(_, status, _)| *status == 200).flat_map(|(_, _, logs)| logs.clone()).collect()
@@ -105,7 +105,7 @@ async fn receiver(script: Script) -> (String, Received) {
     (url, received)
 }
 
-/// Answers with these statuses, one after the other, and with 200 when there are no more.
+/// Responds with these statuses in turn, and then with 200.
 fn statuses(statuses: &[u16]) -> Script {
     let mut statuses: std::vec::IntoIter<u16> = Vec::from(statuses).into_iter();
     Box::new(move |_| (statuses.next().unwrap_or(200), Vec::new(), Vec::new()))
@@ -126,7 +126,7 @@ async fn with_export(server: TestServer, endpoint: &str) -> TestServer {
     server.restart_with(|with| with.otlp = Some(settings)).await
 }
 
-/// Steps until there is nothing to do, or it has to wait.
+/// Runs steps until everything is sent, or until it has to wait.
 async fn run(server: &TestServer, run: &mut Run) -> Next {
     let longest_pauses = Entropy::from_fn(|buffer| {
         buffer.fill(0xff);
@@ -281,7 +281,7 @@ async fn it_begins_with_what_comes_after_it_was_set_up_and_goes_on_after_a_resta
     deliver(&server, &token, 3..2_503).await;
     assert_eq!(run(&server, &mut Run::default()).await, Next::Rest);
     assert_eq!(received.requests(), [(200, 1_000), (200, 1_000), (200, 500)]);
-    // For a while nobody exports; nothing of it is left out.
+    // For a while, nothing is exported; later, no record is missing.
     let server = server.restart_with(|with| with.otlp = None).await;
     deliver(&server, &token, 2_503..2_505).await;
     let server = with_export(server, &url).await;

@@ -1,4 +1,4 @@
-//! The webhook against a receiver that answers as a test says.
+//! The webhook with a receiver whose responses the test controls.
 #![allow(clippy::disallowed_methods, reason = "tests prepare files")]
 
 use std::collections::HashSet;
@@ -27,7 +27,7 @@ const SECRET: &str = "C2FVsBQIhrscChlQIMV+b5sSYspob7oDhoQFrQsZvKY=";
 
 type Received = Arc<Mutex<Vec<(HeaderMap, Bytes)>>>;
 
-/// Answers with these statuses, one after the other, and with 204 when there are no more.
+/// Responds with these statuses in turn, and then with 204.
 async fn receiver(statuses: &[u16]) -> (String, Received) {
     let received = Received::default();
     let statuses = statuses.to_vec();
@@ -35,7 +35,7 @@ async fn receiver(statuses: &[u16]) -> (String, Received) {
         let mut received = received.lock().unwrap();
         let status = statuses.get(received.len()).copied().unwrap_or(204);
         received.push((headers, body));
-        // A redirect that is followed would come back here.
+        // A followed redirect would arrive here.
         let answer = (StatusCode::from_u16(status).unwrap(), [("location", "/hook")]);
         async move { answer }
     };

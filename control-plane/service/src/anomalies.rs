@@ -20,7 +20,7 @@ impl Anomalies {
         Self { store }
     }
 
-    /// A page of the anomalies that a filter selects, the one found last first.
+    /// A page of the anomalies that a filter selects, most recently detected first.
     pub async fn list(&self, filter: AnomalyFilter, page: PageRequest<i64>) -> Result<Page<Anomaly>, Error> {
         let anomalies = self.store.anomalies(&filter, page.after, page.limit + 1).await?;
         Ok(Page::of(anomalies, page.limit, |anomaly| anomaly.id.to_string()))

@@ -1,4 +1,5 @@
-//! How failures of the parts become errors of the use cases. What failed is logged here; the caller gets a sentence.
+//! Conversion of component failures to errors of the use cases. The failure is logged here; the principal gets a
+//! sentence.
 
 use omniflow_domain::error::{Error, ErrorCode};
 

@@ -1,4 +1,5 @@
-//! Reading fields of requests that arrive as text. `api` and `console` call these; use cases take the values.
+//! Parsing of request fields that arrive as text. `api` and `console` call these functions; use cases take the parsed
+//! values.
 
 use omniflow_domain::error::Error;
 use omniflow_domain::gateway_pattern::{GatewayPattern, MAX_GATEWAY_PATTERNS};
@@ -31,7 +32,7 @@ pub(crate) fn role(text: &str) -> Result<Role, Error> {
 pub(crate) fn gateways(texts: &[String]) -> Result<Vec<GatewayPattern>, Error> {
     if texts.len() > MAX_GATEWAY_PATTERNS {
         let detail =
-            format!("a token has at most {MAX_GATEWAY_PATTERNS} gateways; use a pattern such as edge-*");
+            format!("a token can list at most {MAX_GATEWAY_PATTERNS} gateways; use a pattern such as edge-*");
         return Err(Error::invalid_field("/gateways", detail));
     }
     let read = |(index, text): (usize, &String)| {
@@ -65,21 +66,21 @@ pub(crate) fn ip_allowlist(texts: &[String]) -> Result<Allowlist, Error> {
         .map_err(|error| Error::invalid_field("/ip_allowlist", error))
 }
 
-/// When something ends.
+/// An expiry time.
 pub(crate) fn expires_at(text: &str) -> Result<UnixMillis, Error> {
     let detail = "expires_at must be a time such as 2027-01-31T00:00:00Z";
     parse_time(text).ok_or_else(|| Error::invalid_field("/expires_at", detail))
 }
 
-/// How long older versions of a key are still accepted after a rotation; the default if not stated.
+/// How long older versions of a key are still accepted after a rotation; the default if absent.
 pub fn overlap(text: Option<&str>) -> Result<Overlap, Error> {
     let read = |text: &str| text.parse().map_err(|error| Error::invalid_field("/overlap", error));
     text.map_or_else(|| Ok(Overlap::default()), read)
 }
 
-/// Refuses an end that has passed.
+/// Rejects an expiry time in the past.
 pub(crate) fn check_future(expires_at: Option<UnixMillis>, now: UnixMillis) -> Result<(), Error> {
-    let detail = "expires_at is in the past: choose a later time, or revoke it to end it now";
+    let detail = "expires_at is in the past: choose a later time, or revoke the key or token to end it now";
     match expires_at {
         Some(end) if end <= now => Err(Error::invalid_field("/expires_at", detail)),
         _ => Ok(()),

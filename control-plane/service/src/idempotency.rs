@@ -1,8 +1,8 @@
 //! Idempotent creation: a request whose response was lost can be sent again without creating anything twice.
 //!
-//! That an attempt succeeded is stored for a day. Its result contains a secret, which is never stored: the result is
-//! kept in memory for ten minutes, as long as clients and proxies retry by themselves. After that a repeated attempt is
-//! refused with what it created.
+//! The success of an attempt is stored for a day. Its result contains a secret, which is never stored, so the result is
+//! kept only in memory, for ten minutes: as long as clients and proxies retry automatically. After that, a repeated
+//! attempt is refused with a reference to the created object.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -21,13 +21,13 @@ use omniflow_store::Transaction;
 const REMEMBERED_MS: u64 = 24 * 3_600_000;
 /// How long its result is kept in memory, in milliseconds: longer than any automatic retry takes.
 const KEPT_MS: u64 = 10 * 60_000;
-/// The maximum number of results that are kept, and of their bytes. Most have a kilobyte; the oldest is evicted first.
+/// Maximum number of results that are kept, and of their bytes. Most take a kilobyte; the oldest is evicted first.
 const MAX_KEPT: usize = 1_024;
 const MAX_KEPT_BYTES: usize = 16 * 1024 * 1024;
 
 /// A result that can be returned again. Secrets in it must be wiped when it is dropped.
 pub(crate) trait Replayable: Clone + Send + Sync + 'static {
-    /// The memory it takes, in bytes, approximately.
+    /// Its approximate size in memory, in bytes.
     fn retained_bytes(&self) -> usize;
 }
 
@@ -36,11 +36,11 @@ pub(crate) trait Replayable: Clone + Send + Sync + 'static {
 pub struct Idempotent<T> {
     /// The result, the same each time.
     pub value: T,
-    /// Whether an earlier attempt had this result, and this one did nothing.
+    /// Whether this is the result of an earlier attempt, so that this one changed nothing.
     pub replayed: bool,
 }
 
-/// The results of the last ten minutes, which are nowhere else.
+/// The results of the last ten minutes, which are stored nowhere else.
 #[derive(Default)]
 pub struct IdempotencyCache(Mutex<HashMap<IdempotentRequest, Entry>>);
 
@@ -50,7 +50,7 @@ struct Entry {
     result: Box<dyn Any + Send + Sync>,
 }
 
-/// Records, in the transaction that creates it, what an attempt creates.
+/// Records the objects that an attempt creates, in the transaction that creates them.
 pub(crate) async fn record(
     transaction: &mut dyn Transaction,
     attempt: Option<&IdempotentRequest>,
@@ -70,14 +70,14 @@ fn remembered_since(now: UnixMillis) -> UnixMillis {
 fn reused() -> Error {
     Error::new(
         ErrorCode::IdempotencyKeyReused,
-        "A different request was made with the same idempotency key. Use a new key for each new request.",
+        "This idempotency key was used for a different request. Use a new idempotency key for each request.",
     )
 }
 
 // === impl Idempotent ===
 
 impl<T> Idempotent<T> {
-    /// A result that this request has.
+    /// A result of this request itself.
     pub(crate) fn first(value: T) -> Self {
         Self { value, replayed: false }
     }
@@ -109,7 +109,7 @@ impl IdempotencyCache {
         }
         let value = self.get(attempt, now)?.ok_or_else(|| {
             let detail = format!(
-                "An earlier request with the same idempotency key succeeded, with {}. Its result is no longer available, \
+                "An earlier request with the same idempotency key succeeded and created {}. Its result is no longer available, \
                  and its secret is not stored.",
                 done.created
             );
@@ -118,7 +118,7 @@ impl IdempotencyCache {
         Ok(Some(Idempotent { value, replayed: true }))
     }
 
-    /// The result of a first attempt, kept for its repetition.
+    /// Keeps the result of a first attempt for retries.
     pub(crate) fn keep<T: Replayable>(
         &self,
         attempt: Option<IdempotentRequest>,
@@ -146,7 +146,7 @@ impl IdempotencyCache {
         let bytes = |kept: &HashMap<_, Entry>| -> usize { kept.values().map(|entry| entry.bytes).sum() };
         while kept.len() >= MAX_KEPT || bytes(&kept) + entry.bytes > MAX_KEPT_BYTES {
             let oldest = kept.iter().min_by_key(|(_, entry)| entry.kept_at.0).map(|(attempt, _)| *attempt);
-            // A result that is too large by itself is kept all the same: its principal may retry.
+            // A single result that exceeds the maximum is kept anyway, because its principal may retry.
             let Some(oldest) = oldest else { break };
             kept.remove(&oldest);
         }
@@ -164,7 +164,7 @@ impl fmt::Debug for IdempotencyCache {
     }
 }
 
-/// The distance either way: a clock that is set back must not keep secrets for longer.
+/// The absolute difference: a clock that is set back must not keep secrets for longer.
 fn remove_old(kept: &mut HashMap<IdempotentRequest, Entry>, now: UnixMillis) {
     kept.retain(|_, entry| now.0.abs_diff(entry.kept_at.0) < KEPT_MS);
 }

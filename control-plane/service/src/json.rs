@@ -1,12 +1,12 @@
-//! Reading one JSON document, with the place of what is wrong in it.
+//! Parses one JSON document, with the location of errors.
 
 use omniflow_domain::error::Error;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::{Segment, Track};
 
-/// Reads one JSON document and nothing behind it.
+/// Parses one JSON document with nothing after it.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    // Serde would take a list for an object whose fields come in the order of their declaration.
+    // Serde would accept a list in place of an object, with the fields in the order of their declaration.
     if bytes.trim_ascii_start().starts_with(b"[") {
         return Err(Error::invalid_json(None, "Expected a JSON object, found a list."));
     }
@@ -18,7 +18,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     Ok(value)
 }
 
-/// A place in a JSON document as a JSON pointer (RFC 6901); `None` for the document itself.
+/// A location in a JSON document as a JSON pointer (RFC 6901); `None` for the document itself.
 pub(crate) fn pointer(path: &serde_path_to_error::Path) -> Option<String> {
     let mut pointer = String::new();
     for segment in path.iter() {

@@ -83,11 +83,11 @@ impl LogSpace {
                 free,
                 reserve,
                 refused,
-                "gateway batches rejected: the volume of the request log is almost full"
+                "gateway batches rejected, the volume of the request log is almost full"
             );
         }
         let detail =
-            "The volume of the request log is almost full. Free space on it, or lower audit_max_mib.";
+            "The volume of the request log is almost full. Free some space on it, or lower audit_max_mib.";
         Err(Error::new(ErrorCode::Busy, detail))
     }
 

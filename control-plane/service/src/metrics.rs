@@ -1,4 +1,4 @@
-//! What is measured of the exchange with gateways: how fast changes reach them, and the batches that they deliver.
+//! Metrics of the gateway protocol: how fast changes reach gateways, and the batches that they deliver.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ impl GatewayMetrics {
         );
         registry.register_with_unit(
             "omf_audit_batch",
-            "Records per batch delivered by a gateway, 0 for a batch with only a progress report",
+            "Records per batch delivered by a gateway; 0 for a batch that contains only a progress report",
             Unit::Other("records".to_owned()),
             self.batch_records.clone(),
         );
@@ -66,7 +66,7 @@ impl GatewayMetrics {
         );
     }
 
-    /// Records the delay of an answer to a waiting poll.
+    /// Records the delay of the response to a waiting poll.
     pub(crate) fn observe_poll_delay(&self, delay: Duration) {
         self.poll_delay.observe(delay.as_secs_f64());
     }

@@ -21,10 +21,10 @@ use omniflow_store::{Store, StoreError};
 /// The maximum age of a count of keys: it reads all of them.
 const KEY_COUNT_MAX_AGE: Duration = Duration::from_secs(30);
 
-/// Keys of each environment and status. What there is none of may be absent.
+/// Number of keys by environment and status. Zero counts may be absent.
 pub type KeyCounts = Vec<(Environment, KeyStatus, u64)>;
 
-/// Measures the control plane.
+/// Collects measurements of the control plane.
 pub struct Monitoring {
     store: Arc<dyn Store>,
     publisher: Arc<Publisher>,
@@ -50,7 +50,7 @@ pub struct DeliveryFailures {
 pub struct Readiness {
     /// The space of the request log.
     pub space: SpaceStatus,
-    /// Lower bound of the records that are missing in the request log.
+    /// Lower bound for the number of records missing from the request log.
     pub lost_records: u64,
 }
 
@@ -59,7 +59,7 @@ pub struct Readiness {
 pub struct Metrics {
     /// The version of the published snapshot.
     pub snapshot_version: u64,
-    /// Keys, as of half a minute ago at most.
+    /// Keys, as of at most half a minute ago.
     pub keys: KeyCounts,
     /// Gateways by state, and those whose token expires soon.
     pub gateways: GatewayCounts,
@@ -69,13 +69,13 @@ pub struct Metrics {
     pub records: u64,
     /// The space of the request log.
     pub space: SpaceStatus,
-    /// Anomalies of each kind. What there is none of may be absent.
+    /// Number of anomalies by kind. Zero counts may be absent.
     pub anomalies: Vec<(AnomalyKind, u64)>,
-    /// Gaps of each cause, and the calls that they lack at least. What there is none of may be absent.
+    /// Number of gaps by cause, and the minimum number of missing calls. Zero counts may be absent.
     pub gaps: Vec<(GapCause, u64, u64)>,
-    /// The webhook, where one is configured.
+    /// The webhook, if one is configured.
     pub webhook: Option<WebhookMetrics>,
-    /// The OTLP export, where one is configured.
+    /// The OTLP export, if it is configured.
     pub otlp: Option<OtlpMetrics>,
 }
 
@@ -120,8 +120,8 @@ impl Monitoring {
         Self { store, publisher, fleet, clock, failures, space, key_counts: Mutex::new(None) }
     }
 
-    /// Succeeds if the process can serve: the image is built and the databases answer. Returns what
-    /// operators should see besides.
+    /// Succeeds if the process can serve: the image is built and the databases respond. Returns additional information
+    /// for operators.
     pub async fn check_ready(&self) -> Result<Readiness, Error> {
         self.publisher.publication.version()?;
         self.store.ping().await?;

@@ -1,4 +1,4 @@
-//! Changes to the revision that their principal has read, or none at all.
+//! Applies changes only to the revision that the principal has read.
 
 use omniflow_domain::error::{Error, ErrorCode, Facts};
 

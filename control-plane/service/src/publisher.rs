@@ -1,4 +1,4 @@
-//! Commits changes and publishes them: builds the image of all keys at start, and makes the next one for each change.
+//! Commits changes and publishes them: builds the image of all keys at start, and derives the next one for each change.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ use omniflow_store::{CredentialsError, Installation, Store, StoreError, Transact
 /// Maximum number of threads that read keys, and that build segments from them, when the image is built.
 const MAX_BUILDERS: usize = 4;
 
-/// The least time between two versions that are published only because a gateway was ahead.
+/// Minimum time between two versions that are published only because a gateway was ahead.
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why the image cannot be built.
@@ -32,7 +32,7 @@ pub enum BuildError {
     #[error(transparent)]
     Storage(#[from] StoreError),
     /// The stored policy does not compile.
-    #[error("the stored policy is refused: {0}")]
+    #[error("the stored policy is invalid: {0}")]
     Policy(#[from] PolicyError),
     /// The stored keys do not form a valid image.
     #[error("the image cannot be built: {0}")]
@@ -58,15 +58,15 @@ pub enum PublishError {
     #[error(transparent)]
     NotReady(#[from] NotReady),
     /// The changes do not fit the image.
-    #[error("the next image cannot be made: {0}")]
+    #[error("the next image cannot be built: {0}")]
     Snapshot(#[from] SnapshotError),
-    /// No gateway could state this version when it polls.
-    #[error("version {0} is beyond any that a gateway may state: check the clock")]
+    /// No gateway could report this version when it polls.
+    #[error("version {0} is higher than any that gateways accept: check the clock")]
     VersionOutOfRange(u64),
     /// The process is ending.
-    #[error("the next image was not made: {0}")]
+    #[error("the next image was not built: {0}")]
     Ended(#[from] JoinError),
-    /// An image that was made beside the changes cannot catch up with them.
+    /// An image that was built in the background cannot catch up with the changes.
     #[error(transparent)]
     Publication(#[from] PublicationError),
 }
@@ -74,9 +74,9 @@ pub enum PublishError {
 /// Commits changes and publishes them to gateways, in one order.
 pub struct Publisher {
     store: Arc<dyn Store>,
-    /// Which installation this is.
+    /// The installation.
     pub installation: Installation,
-    /// What gateways are given.
+    /// The data for gateways.
     pub publication: Publication,
     clock: Clock,
     /// When the published version was published, in Unix milliseconds.
@@ -143,7 +143,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Commits a transaction and publishes what it changes for gateways; gives the version.
+    /// Commits a transaction and publishes its changes for gateways; returns the version.
     pub async fn commit(
         &self,
         transaction: Box<dyn Transaction>,
@@ -152,7 +152,7 @@ impl Publisher {
         self.commit_above(transaction, changes, None, 0).await
     }
 
-    /// Commits a transaction that has added this policy and publishes it; gives the version of the image.
+    /// Commits a transaction that added this policy, and publishes it; returns the version of the image.
     pub(crate) async fn commit_policy(
         &self,
         transaction: Box<dyn Transaction>,
@@ -161,13 +161,13 @@ impl Publisher {
         self.commit_above(transaction, Vec::new(), Some(policy), 0).await
     }
 
-    /// Publishes the present image under a version above `held`, unless that has happened already.
+    /// Publishes the current image under a version above `held`, unless that has already happened.
     pub(crate) async fn pass_version(&self, held: u64) -> Result<(), PublishError> {
         let mut last = self.last_pass.lock().await;
         if self.publication.version()? > held {
             return Ok(());
         }
-        // Each pass is a version for all gateways. One brings back all that are behind the clock.
+        // Each one is a new version for all gateways, and brings back all gateways that are behind the clock.
         if let Some(last) = *last {
             sleep_until(last + PASS_INTERVAL).await;
         }
@@ -259,7 +259,7 @@ fn segments(
             .collect();
         let mut segments = Vec::with_capacity(count as usize);
         for thread in threads {
-            // A thread that panics is a defect, and this one goes the same way.
+            // A panic in a thread is a defect, so this thread panics too.
             segments.extend(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
         }
         Ok(segments)

@@ -24,7 +24,7 @@ use crate::database::BUSY_TIMEOUT;
 use crate::scanner::quoted;
 use crate::{AUDIT_FILE, MAIN_FILE, at};
 
-/// The format of a backup, the only one so far.
+/// The format of a backup.
 const FORMAT: u32 = 1;
 /// The manifest of a backup.
 pub(crate) const MANIFEST_FILE: &str = "backup.json";
@@ -39,7 +39,7 @@ pub struct BackupManifest {
     format: u32,
     /// The installation.
     pub installation: Uuid,
-    /// When the backup began, RFC 3339. Changes acknowledged before are in it.
+    /// When the backup began, in RFC 3339. It contains the changes acknowledged before that.
     pub taken_at: String,
     /// The release that wrote it.
     pub release: String,
@@ -58,17 +58,17 @@ pub struct BackupFile {
     pub sha256: Digest,
 }
 
-/// Why a backup cannot be taken or restored. In either case nothing has been changed.
+/// Why a backup cannot be taken or restored. In both cases, nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// The databases cannot be read.
     #[error(transparent)]
     Storage(#[from] StoreError),
     /// The data directory has no database.
-    #[error("{} has no database {MAIN_FILE}; choose the data directory of omf serve", .0.display())]
+    #[error("{} does not contain {MAIN_FILE}; choose the data directory of omf serve", .0.display())]
     NoDatabase(PathBuf),
     /// The data directory has no installation yet.
-    #[error("{} has no installation yet; start omf serve once", .0.display())]
+    #[error("{} contains no installation yet; start omf serve once", .0.display())]
     NoInstallation(PathBuf),
     /// The parent of the destination is not a directory.
     #[error("{} is not a directory; create it or choose another destination", .0.display())]
@@ -77,7 +77,7 @@ pub enum BackupError {
     #[error("{} already exists; choose another destination", .0.display())]
     Exists(PathBuf),
     /// A backup to the same destination is running or was interrupted.
-    #[error("{} exists; wait for the backup that writes it, or remove it if that backup was interrupted", .0.display())]
+    #[error("{} exists; wait for the backup that is writing it, or remove it if that backup was interrupted", .0.display())]
     Unfinished(PathBuf),
     /// The path is not UTF-8, which SQLite requires.
     #[error("{} is not UTF-8; choose another path", .0.display())]
@@ -99,10 +99,10 @@ pub enum BackupError {
         reason: String,
     },
     /// The data directory has databases, and replacing them was not requested.
-    #[error("{} has databases; use --replace to move them aside", .0.display())]
+    #[error("{} contains databases; use --replace to move them aside", .0.display())]
     Occupied(PathBuf),
     /// The clock is earlier than the backup, so new versions would be lower than those in it.
-    #[error("the clock of this machine is before {0}, when the backup was taken; correct the clock")]
+    #[error("the backup was taken at {0}, which is in the future by this machine's clock; correct the clock")]
     Clock(String),
 }
 
@@ -175,7 +175,7 @@ async fn copy_database(from: &Path, to: &Path, name: &str) -> std::result::Resul
     Ok(BackupFile { name: name.to_owned(), bytes, sha256 })
 }
 
-/// Copies a stream to its end and returns its length and digest.
+/// Copies a whole stream, and returns its length and digest.
 pub(crate) fn copy(mut from: impl Read, mut to: impl Write) -> io::Result<(u64, Digest)> {
     let mut digest = DigestStream::default();
     let mut buffer = vec![0; COPIED_AT_ONCE];
@@ -253,7 +253,7 @@ impl BackupManifest {
         let manifest: Self =
             serde_json::from_slice(&text).map_err(|error| no_backup(format!("{MANIFEST_FILE}: {error}")))?;
         if manifest.format != FORMAT {
-            return Err(no_backup(format!("its format is {} instead of {FORMAT}", manifest.format)));
+            return Err(no_backup(format!("its format is {}, not {FORMAT}", manifest.format)));
         }
         if parse_time(&manifest.taken_at).is_none() {
             return Err(no_backup("taken_at is not a time".to_owned()));
@@ -262,7 +262,7 @@ impl BackupManifest {
         let mut names: Vec<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
         names.sort_unstable();
         if names != [MAIN_FILE] && names != [AUDIT_FILE, MAIN_FILE] {
-            return Err(no_backup(format!("its files are not {MAIN_FILE} and {AUDIT_FILE}, each once")));
+            return Err(no_backup(format!("it must list {MAIN_FILE} and {AUDIT_FILE}, each once")));
         }
         Ok(manifest)
     }

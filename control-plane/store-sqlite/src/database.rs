@@ -36,7 +36,7 @@ const WRITER_CACHE: &str = "-512";
 const LONG_LOG_PAGES: i64 = 4_096;
 /// The pages of a write-ahead log at which a commit checkpoints it: SQLite's default.
 pub(crate) const USUAL_LOG_PAGES: u32 = 1_000;
-/// The same if checkpoints run in parallel with commits.
+/// The same limit, if checkpoints run in parallel with commits.
 pub(crate) const MAX_LOG_PAGES: u32 = 65_536;
 /// How long the writer waits for a lock. Nothing else writes, so it only waits for checkpoints.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,7 +56,7 @@ pub(crate) struct Database {
     metrics: StoreMetrics,
 }
 
-/// A connection that reads. Its use is recorded as one read when it is dropped.
+/// A connection for reads. Its use is recorded as one read when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Reader {
     connection: PoolConnection<Sqlite>,
@@ -90,8 +90,8 @@ fn migration(version: i64, description: &'static str, sql: &'static str) -> Migr
 // === impl Database ===
 
 impl Database {
-    /// Readers attach the database at `audit`, if given, as `audit`: lists of keys filter by use. A commit checkpoints the
-    /// write-ahead log itself once that has `log_pages`.
+    /// Readers attach the database at `audit`, if given, as `audit`, because lists of keys filter by usage. A commit
+    /// checkpoints the write-ahead log itself once the log has `log_pages` pages.
     pub(crate) async fn open(
         path: &Path,
         migrations: Migrator,
@@ -173,8 +173,8 @@ impl Database {
         Ok(transaction)
     }
 
-    /// SQLite rolls a transaction back by itself if it cannot write, on a full disk above all. The driver still counts
-    /// it as open and never begins another one on that connection. A new connection starts with a new count.
+    /// SQLite rolls a transaction back by itself if it cannot write, typically on a full disk. The driver still
+    /// considers it open, and never begins another one on that connection. A new connection starts with a new count.
     async fn renew_if_stuck(&self, connection: &mut SqliteConnection) -> Result<()> {
         if !connection.is_in_transaction() {
             return Ok(());
@@ -269,13 +269,13 @@ impl Drop for Reader {
 // === impl SqliteTransaction ===
 
 impl SqliteTransaction {
-    /// States the kind under which the transaction is measured. Without it, it is maintenance.
+    /// Sets the kind under which the transaction is measured. The default is maintenance.
     pub(crate) fn measured_as(mut self, operation: Operation) -> Self {
         self.timer.operation = operation;
         self
     }
 
-    /// States that the transaction stores a batch of a gateway.
+    /// Marks the transaction as one that stores a batch of a gateway.
     pub(crate) fn set_ingest(&mut self) {
         self.timer.operation = Operation::Ingest;
     }
@@ -284,12 +284,12 @@ impl SqliteTransaction {
         &mut self.connection
     }
 
-    /// Notes a token that is being inserted, so that it is found as soon as it is committed.
+    /// Registers a token that is being inserted, so that it is found as soon as it is committed.
     pub(crate) fn token_inserted(&self, digest: Digest) {
         self.token_digests.add(digest);
     }
 
-    /// Notes a token that no longer exists once this transaction is committed.
+    /// Registers a token that no longer exists once this transaction is committed.
     pub(crate) fn token_deleted(&mut self, digest: Digest) {
         self.deleted_tokens.push(digest);
     }

@@ -1,4 +1,4 @@
-//! The cursor of the log exporter, and what follows it.
+//! The cursor of the log exporter, and the records after it.
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite};

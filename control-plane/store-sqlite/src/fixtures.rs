@@ -9,8 +9,9 @@ const DAY_MS: i64 = omniflow_domain::time::DAY_MS.cast_signed();
 /// The time of the last row: 2027-01-15T08:00:00Z.
 pub const END: i64 = 1_800_000_000_000;
 
-/// Inserts records of the last 90 days: every tenth of the first of 200 keys, the others of random keys. Also inserts what a
-/// running control plane has beside them: the payloads of the last 7 days, and the sums that anomalies are found in.
+/// Inserts records of the last 90 days: every tenth of the first of 200 keys, the others of random keys. Also inserts
+/// what a running control plane would have: the payloads of the last 7 days, and the sums from which anomalies are
+/// detected.
 pub async fn records(store: &SqliteStore, count: i64) {
     const PIECE: i64 = 100_000;
     for first in (0..count).step_by(PIECE as usize) {

@@ -1,4 +1,4 @@
-//! How far each run of a gateway's process has delivered its records, and what is missing when one is lost.
+//! The delivery state of each run of a gateway's process, and the gap if one is lost.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Gateways: when each was last seen, and how far each has delivered its records.
+//! Gateways: when each was last seen, and the delivery state of its records.
 
 use async_trait::async_trait;
 use omniflow_domain::gateway::{GatewayId, GatewayToken, Sighting};

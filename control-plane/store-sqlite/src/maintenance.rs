@@ -1,6 +1,6 @@
 //! Maintenance of the databases: checkpoints of the main database, and merging of its search index.
 //!
-//! By default SQLite checkpoints in the commit that writes the thousandth page, and everyone behind that commit waits.
+//! By default, SQLite checkpoints in the commit that writes the thousandth page, and all commits after it wait.
 //! Here it happens after every commit, in small steps: a disk that is busy with a large checkpoint delays commits too.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Sealed arguments of calls, and the data keys that seal them.
+//! Encrypted arguments of calls, and the data keys that encrypt them.
 
 use omniflow_policy::time::UnixMillis;
 

@@ -17,7 +17,7 @@ use crate::columns::{Columns, from_millis, parsed, row_limit, saturated, to_mill
 use crate::database::SqliteTransaction;
 use crate::keys::read::ANY_UNREVOKED;
 
-/// Keys that are read at once.
+/// Number of keys that are read at a time.
 const KEYS_PER_READ: usize = 5_000;
 /// Identifiers in one statement; SQLite takes 32,766 values.
 const IDS_PER_READ: usize = 10_000;

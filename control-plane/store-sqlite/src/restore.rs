@@ -1,7 +1,7 @@
-//! Replaces the databases of a data directory by a backup, completely or not at all.
+//! Replaces the databases of a data directory with a backup, completely or not at all.
 //!
 //! The copies are prepared and checked in the directory `restoring`. Renaming it to `restored` is the point of no return: from
-//! then on, opening the data directory finishes the restore, after a crash too.
+//! then on, opening the data directory finishes the restore, even after a crash.
 #![expect(
     clippy::disallowed_methods,
     reason = "runs alone: in `omf db restore`, or before the store is opened"
@@ -45,7 +45,7 @@ const PRINCIPAL: &str = "omf db restore";
 pub struct Restored {
     /// The installation.
     pub installation: Uuid,
-    /// When the backup was taken, RFC 3339.
+    /// When the backup was taken, in RFC 3339.
     pub taken_at: String,
     /// Whether the backup contained the request log. If not, the log is empty.
     pub with_audit: bool,
@@ -57,7 +57,7 @@ pub struct Restored {
     pub revived: Option<Revived>,
 }
 
-/// The names of what is revoked in the replaced databases but not in the backup.
+/// The names of keys and tokens that are revoked in the replaced databases but not in the backup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Revived {
     /// Versions of keys: the name of the key and the number of the version.
@@ -66,8 +66,8 @@ pub struct Revived {
     pub tokens: Vec<String>,
 }
 
-/// Replaces the databases in `directory`, which no process may be using, by the backup. Existing databases are moved aside if
-/// `replace` is set.
+/// Replaces the databases in `directory`, which no process may be using, with the backup. Existing databases are moved
+/// aside if `replace` is set.
 pub async fn restore(
     backup: &Path,
     directory: &Path,
@@ -149,7 +149,7 @@ async fn stage(
     let foreign = schema_check::foreign(&store, &staging.join(SCRATCH)).await?;
     let set = match foreign {
         None => set_version(&store, manifest, last_version, now).await,
-        Some(_) => Ok(Err("it has a trigger, table or index that no release creates".to_owned())),
+        Some(_) => Ok(Err("it contains a trigger, table or index that no release creates".to_owned())),
     };
     store.close().await;
     let file = foreign.unwrap_or(MAIN_FILE);
@@ -159,7 +159,7 @@ async fn stage(
         // Only the databases are moved into place, so nothing may be left in their write-ahead logs.
         let log = staging.join(format!("{name}-wal"));
         if fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
-            return Err(at(&log)(io::Error::other("not checkpointed into its database; try again")).into());
+            return Err(at(&log)(io::Error::other("not checkpointed into its database; retry")).into());
         }
     }
     Ok(version)
@@ -199,7 +199,8 @@ async fn set_version(
     Ok(Ok(version))
 }
 
-/// Whether another version may follow this one. No control plane counts higher, and gateways could not report what follows.
+/// Whether another version may follow this one. No control plane counts higher, and gateways could not report a higher
+/// version.
 fn can_follow(version: u64) -> bool {
     version < MAX_REPORTED_VERSION
 }

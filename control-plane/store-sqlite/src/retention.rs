@@ -1,4 +1,4 @@
-//! Purges old data in small transactions, so that writers wait for one of them at most.
+//! Purges old data in small transactions, so that writers wait for at most one of them.
 
 use omniflow_policy::time::UnixMillis;
 
@@ -104,7 +104,8 @@ impl RetentionStore for SqliteStore {
 
     async fn purge_anomalies(&self, before: UnixMillis, now: UnixMillis, limit: usize) -> Result<u64> {
         let mut transaction = self.audit.begin().await?;
-        // Later records of a gateway that was disconnected for longer count for fewer places than they had.
+        // Records that arrive later, from a gateway that was disconnected for longer, are counted with fewer networks
+        // than they had.
         let slot = now.0.saturating_sub(DAY_MS) / SLOT_MS;
         let mut purged = 0;
         for (statement, bound) in [
@@ -153,7 +154,7 @@ impl RetentionStore for SqliteStore {
     async fn free_space(&self) -> Result<Option<u64>> {
         let directory = self.directory.clone();
         let stat = spawn_blocking(move || rustix::fs::statvfs(&directory)).await;
-        // What an unprivileged process can use.
+        // The space that an unprivileged process can use.
         Ok(stat
             .ok()
             .and_then(std::result::Result::ok)

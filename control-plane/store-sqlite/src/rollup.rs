@@ -138,7 +138,7 @@ mod tests {
         rows.iter().map(|row| row.get(0)).collect()
     }
 
-    /// What is added up batch by batch is what SQL computes from all records at once.
+    /// The sums added up batch by batch equal those that SQL computes from all records.
     #[tokio::test]
     async fn sums_are_those_of_all_records() {
         let folder = tempfile::tempdir().unwrap();

@@ -7,7 +7,7 @@ use omniflow_store::{Result, StoreError};
 use crate::SqliteStore;
 use crate::columns::Columns;
 
-/// Index pages that one step merges. A change that waits for it waits a few milliseconds, with a million keys too.
+/// Index pages that one step merges. A change that waits for it waits a few milliseconds, even with a million keys.
 const STEP_PAGES: i64 = 8;
 
 impl SqliteStore {
@@ -46,7 +46,7 @@ mod tests {
         segments.fetch_one(&mut *reader).await.unwrap()
     }
 
-    /// Adds a text to the index in a transaction of its own, as each new key does.
+    /// Adds a text to the index in a separate transaction, as each new key does.
     async fn add(store: &SqliteStore, rowid: i64) {
         let mut transaction = store.main.begin().await.unwrap();
         sqlx::query("INSERT INTO key_texts (rowid, name, description) VALUES (?, ?, NULL)")

@@ -1,6 +1,6 @@
 //! The digests of all tokens, in memory: anyone can send any number of unknown tokens, and none of them costs a query.
 //!
-//! This is sound because one process at a time uses a data directory.
+//! This is sound because only one process at a time uses a data directory.
 
 use std::collections::HashSet;
 use std::fmt;

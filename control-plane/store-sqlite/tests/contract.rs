@@ -8,7 +8,7 @@ use omniflow_store::contract::Backend;
 use omniflow_store_sqlite::SqliteStore;
 use tempfile::TempDir;
 
-/// A data directory of a test's own.
+/// A data directory for one test.
 struct DataDirectory(TempDir);
 
 #[async_trait(?Send)]

@@ -1,4 +1,4 @@
-//! Anomalies in the use of keys, the sums they are found in, and their delivery to the webhook.
+//! Anomalies in the usage of keys, the sums from which they are detected, and their delivery to the webhook.
 
 use async_trait::async_trait;
 use omniflow_domain::anomaly::{Anomaly, AnomalyFilter, AnomalyKind, Detection, Evidence};
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::error::Result;
 
-/// An anomaly on its way to the webhook.
+/// An anomaly that is being delivered to the webhook.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     /// The anomaly.
@@ -24,23 +24,24 @@ pub struct Delivery {
 pub enum ChangedHour {
     /// An hour of a key.
     Hour(Present),
-    /// All calls so far with a version after its end. They are an anomaly as they are.
+    /// All calls so far with a version after its expiry or revocation. They are always an anomaly.
     Ended(Detection),
 }
 
-/// How far one pass over all changed sums has come. Sums that change again behind it are left to the next pass.
+/// The position of a pass over all changed sums. Sums that change again after they were passed are left to the next
+/// pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EvaluationCursor {
     /// The last hour, and the last key in it.
     pub hour: (u64, Uuid),
-    /// The last key, version and reason of calls after a version's end.
+    /// The last key, version and reason of calls after a version's expiry or revocation.
     pub end: (Uuid, u16, String),
 }
 
 /// Reads anomalies.
 #[async_trait]
 pub trait AnomalyStore {
-    /// Returns up to `limit` anomalies, the last found first, after the anomaly `before`.
+    /// Returns up to `limit` anomalies, most recently detected first, after the anomaly `before`.
     async fn anomalies(
         &self,
         filter: &AnomalyFilter,
@@ -48,16 +49,16 @@ pub trait AnomalyStore {
         limit: usize,
     ) -> Result<Vec<Anomaly>>;
 
-    /// How many anomalies of each kind were ever found.
+    /// Total number of detected anomalies by kind.
     async fn anomaly_totals(&self) -> Result<Vec<(AnomalyKind, u64)>>;
 
     /// Returns up to `limit` changed sums of each kind after `cursor`, oldest hours first, and advances the cursor.
     async fn changed_hours(&self, cursor: &mut EvaluationCursor, limit: usize) -> Result<Vec<ChangedHour>>;
 
-    /// What a key did before this hour. Fills in [`Present::new_in_a_day`].
+    /// The usage of a key before this hour. Fills in [`Present::new_in_a_day`].
     async fn history(&self, present: &mut Present) -> Result<History>;
 
-    /// How many anomalies the webhook has not accepted yet.
+    /// Number of anomalies that the webhook has not accepted yet.
     async fn waiting_deliveries(&self) -> Result<u64>;
 
     /// Returns up to `limit` anomalies that are due for delivery at `now`, the longest waiting first.

@@ -9,7 +9,7 @@ use omniflow_policy::snapshot::SnapshotError;
 
 use crate::ingest::MAX_GAPS;
 
-/// What an operation on the store returns.
+/// The result of an operation on the store.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// Why the store cannot be opened or used.
@@ -38,7 +38,7 @@ pub enum StoreError {
     #[error("the database failed: {0}")]
     Backend(Box<dyn std::error::Error + Send + Sync>),
     /// A read exceeded this time limit and was stopped.
-    #[error("a read did not end within {0:?} and was stopped")]
+    #[error("a read did not finish within {0:?} and was stopped")]
     TimeLimit(Duration),
     /// The token that requested a change was revoked or has expired since the request arrived.
     #[error("the token that requested the change is no longer valid")]
@@ -65,8 +65,8 @@ pub enum IngestError {
     /// The log cannot be read or written.
     #[error(transparent)]
     Storage(#[from] StoreError),
-    /// More calls would be missing than a VM can make. See [`crate::ingest::MAX_MISSING`].
-    #[error("sequence number {found} is too far beyond {expected}, the next one expected")]
+    /// More calls would be missing than a VM can handle. See [`crate::ingest::MAX_MISSING`].
+    #[error("sequence number {found} is too far beyond the next expected number, {expected}")]
     Leap {
         /// The next sequence number of this stream.
         expected: u64,
@@ -94,11 +94,10 @@ impl From<StoreError> for Error {
             return Self::unauthenticated();
         }
         if let StoreError::TimeLimit(limit) = error {
-            tracing::warn!(?limit, "read stopped by its time limit");
+            tracing::warn!(?limit, "read stopped at its time limit");
             let seconds = limit.as_secs();
             let detail = format!(
-                "The query did not end within {seconds} seconds and was stopped. Select fewer calls with a shorter period or \
-                 another filter, or retry later."
+                "The query did not finish within {seconds} seconds and was stopped. Select fewer calls with a shorter period or a narrower filter, or retry later."
             );
             return Self::new(ErrorCode::Busy, detail);
         }

@@ -1,5 +1,5 @@
-//! How far the export of the request log has come. Numbers of calls are consecutive, so a hole is what was purged before it
-//! could be sent.
+//! The progress of the export of the request log. Numbers of calls are consecutive, so a hole means that calls were
+//! purged before they could be sent.
 
 use async_trait::async_trait;
 use omniflow_domain::audit::{AuditEntry, AuditGap};
@@ -7,7 +7,7 @@ use omniflow_policy::time::UnixMillis;
 
 use crate::error::Result;
 
-/// How far the export has come, and what happened to everything before.
+/// The position of the export, and counts of everything before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExportPlace {
     /// The number of the last processed call.
@@ -22,7 +22,7 @@ pub struct ExportPlace {
     pub purged: u64,
 }
 
-/// A gap as it was found or withdrawn.
+/// A notice that a gap was found or withdrawn.
 #[derive(Clone, Debug)]
 pub struct GapNotice {
     /// The gap.
@@ -31,19 +31,19 @@ pub struct GapNotice {
     pub withdraws: Option<i64>,
 }
 
-/// What has not been sent yet.
+/// The calls that have not been sent yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExportBacklog {
-    /// How many calls.
+    /// Number of calls.
     pub records: u64,
-    /// When the first of them began.
+    /// When the first call began.
     pub oldest: Option<UnixMillis>,
 }
 
-/// Reads the export cursor and what follows it.
+/// Reads the export cursor and the records after it.
 #[async_trait]
 pub trait ExportStore {
-    /// How far the export has come; `None` if it was never set up.
+    /// The position of the export; `None` if it was never set up.
     async fn export_place(&self) -> Result<Option<ExportPlace>>;
 
     /// Returns up to `limit` calls with numbers above `after`, in the order of their numbers.
@@ -52,7 +52,7 @@ pub trait ExportStore {
     /// Returns up to `limit` notices of gaps with numbers above `after`, in the order of their numbers.
     async fn gap_notices_after(&self, after: i64, limit: usize) -> Result<Vec<GapNotice>>;
 
-    /// What follows `place`.
+    /// The calls after `place`.
     async fn export_backlog(&self, place: &ExportPlace) -> Result<ExportBacklog>;
 }
 
@@ -62,6 +62,6 @@ pub trait ExportWrites {
     /// Sets up the export behind the last call and gap, unless it was set up before.
     async fn begin_export(&mut self) -> Result<()>;
 
-    /// Sets how far the export has come.
+    /// Sets the position of the export.
     async fn set_export_place(&mut self, place: &ExportPlace) -> Result<()>;
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::ingest::{MAX_MISSING, Missing};
 
-/// A run of a gateway's process that may still hold records.
+/// A run of a gateway's process that may still have undelivered records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenGateway {
     /// The run.
@@ -22,7 +22,7 @@ pub struct OpenGateway {
     pub heard_at: UnixMillis,
 }
 
-/// The last progress report of a run of a gateway's process. Backends store it; what it means is decided here.
+/// The last progress report of a run of a gateway's process. Backends store it; it is interpreted here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastReport {
     /// The number of the report: of two reports, the later one has the higher number.
@@ -31,26 +31,26 @@ pub struct LastReport {
     pub time: UnixMillis,
     /// When it arrived, by the control plane's clock.
     pub heard_at: UnixMillis,
-    /// Whether the gateway holds no call.
+    /// Whether the gateway has no undelivered call.
     pub is_quiescent: bool,
     /// Its VMs.
     pub vms: Vec<KnownVm>,
-    /// The gap that stands for what it did not deliver, if it counts as lost.
+    /// The gap for its undelivered calls, if it counts as lost.
     pub gap: Option<i64>,
 }
 
-/// What is stored about a VM.
+/// The stored state of a VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownVm {
     /// The VM.
     pub id: Incarnation,
     /// Calls that it had begun.
     pub begun: u64,
-    /// The last report in which it held no call.
+    /// The last report in which it had no undelivered call.
     pub clear_at: Option<UnixMillis>,
 }
 
-/// How far the records of a VM have arrived.
+/// The delivery state of a VM's records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamEnd {
     /// The next sequence number.
@@ -62,10 +62,10 @@ pub struct StreamEnd {
 /// Reads gateways.
 #[async_trait]
 pub trait GatewayStore {
-    /// Returns up to `limit` gateways seen at `since` or later, the last seen first.
+    /// Returns up to `limit` gateways seen at or after `since`, most recently seen first.
     async fn sightings(&self, since: UnixMillis, limit: usize) -> Result<Vec<Sighting>>;
 
-    /// Returns up to `limit` gateways that may hold records and do not count as lost, the longest silent first.
+    /// Returns up to `limit` gateways that may have undelivered records and do not count as lost, longest silent first.
     async fn open_gateways(&self, limit: usize) -> Result<Vec<OpenGateway>>;
 
     /// Counts runs of gateways whose last progress report is stored.
@@ -74,7 +74,7 @@ pub trait GatewayStore {
     /// Runs of gateways whose last call began before `before`.
     async fn quiet_streams(&self, before: UnixMillis) -> Result<Vec<GatewayId>>;
 
-    /// Forgets how far the records of these runs have arrived, unless a call began at `before` or later.
+    /// Removes the delivery state of these runs, unless a call began at or after `before`.
     async fn forget_streams(&self, runs: &[GatewayId], before: UnixMillis) -> Result<()>;
 }
 
@@ -84,26 +84,26 @@ pub trait GatewayWrites {
     /// Records when gateways were seen. The first sighting of a gateway stays, everything else is replaced.
     async fn note_sightings(&mut self, sightings: &[Sighting]) -> Result<()>;
 
-    /// Forgets these gateways.
+    /// Removes these gateways.
     async fn remove_sightings(&mut self, ids: &[GatewayId]) -> Result<()>;
 
-    /// Forgets gateways last seen before `since`, and all but the `most` that were seen last.
+    /// Removes gateways last seen before `since`, and all except the `most` most recently seen ones.
     async fn prune_sightings(&mut self, since: UnixMillis, most: usize) -> Result<()>;
 }
 
-/// Writes how far gateways have delivered.
+/// Writes the delivery state of gateways.
 #[async_trait]
 pub trait GatewayLogWrites {
-    /// Declares a gateway lost that was not heard of since, and stores a gap for what it did not deliver. `ended_at` is
-    /// the latest possible end of its process. Returns how many calls are known to be missing; `None` if the gateway has
-    /// reported since, or counts as lost already.
+    /// Marks a gateway that has sent nothing since as lost, and stores a gap for its undelivered calls. `ended_at` is
+    /// the latest possible end of its process. Returns the number of calls known to be missing; `None` if the gateway
+    /// has reported since, or already counts as lost.
     async fn lose_gateway(&mut self, lost: &OpenGateway, ended_at: UnixMillis) -> Result<Option<u64>>;
 }
 
 // === impl LastReport ===
 
 impl LastReport {
-    /// A new report, with what is known from an earlier one about the VMs that it names.
+    /// A new report, combined with the known facts about its VMs from an earlier one.
     pub fn new(progress: &DeliveryReport, heard_at: UnixMillis, before: Option<&Self>) -> Self {
         let known: HashMap<Incarnation, &KnownVm> =
             before.into_iter().flat_map(|before| &before.vms).map(|vm| (vm.id, vm)).collect();
@@ -117,8 +117,8 @@ impl LastReport {
         }
     }
 
-    /// What to store when a report arrives: the new report, or the earlier one if that has a higher number. A gateway that
-    /// reports does not count as lost.
+    /// The report to store when one arrives: the new report, or the earlier one if that has a higher number. A gateway
+    /// that reports does not count as lost.
     pub fn after(before: Option<Self>, progress: &DeliveryReport, heard_at: UnixMillis) -> Self {
         match before {
             Some(before) if before.clock > progress.clock => Self { heard_at, gap: None, ..before },
@@ -126,7 +126,7 @@ impl LastReport {
         }
     }
 
-    /// The gap that stands for this gateway if it is lost: the calls that had begun by this report and have not arrived.
+    /// The gap for this gateway if it is lost: the calls that had begun by this report and have not arrived.
     /// Calls that began later are unknown. `None` unless the gateway is still in the state of `lost`.
     pub fn loss(
         &self,
@@ -149,8 +149,8 @@ impl LastReport {
             let arrived = streams.get(&vm.id).map_or(0, |end| end.next_sequence);
             sum.saturating_add(vm.begun.saturating_sub(arrived))
         });
-        // Calls of a VM that are missing began after it held none, and after the first call of its last batch, unless one
-        // took longer than all that arrived with it.
+        // Missing calls of a VM began after it last had no undelivered call, and after the first call of its last
+        // batch, unless one took longer than all those that arrived with it.
         let since = |vm: &KnownVm| vm.clear_at.max(streams.get(&vm.id).and_then(|end| end.since));
         // `None` sorts first: the start is unknown.
         let from = self.vms.iter().map(since).min().flatten();

@@ -1,4 +1,4 @@
-//! Creates that were done under an idempotency key, so that a retry does not repeat them.
+//! Create requests with an idempotency key, remembered so that a retry does not repeat them.
 
 use async_trait::async_trait;
 use omniflow_domain::idempotency::Created;
@@ -19,7 +19,7 @@ pub struct IdempotentRequest {
     pub request: Digest,
 }
 
-/// What an earlier attempt with the same idempotency key did.
+/// The outcome of an earlier attempt with the same idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedRequest {
     /// The SHA-256 of its request.
@@ -31,14 +31,14 @@ pub struct RecordedRequest {
 /// Writes idempotency keys.
 #[async_trait]
 pub trait IdempotencyWrites {
-    /// What an attempt with the same token and key did since `since`.
+    /// The outcome of an attempt with the same token and key since `since`.
     async fn recorded_request(
         &mut self,
         attempt: &IdempotentRequest,
         since: UnixMillis,
     ) -> Result<Option<RecordedRequest>>;
 
-    /// Records an attempt at `now`, and forgets attempts before `since`.
+    /// Records an attempt at `now`, and removes attempts before `since`.
     async fn record_request(
         &mut self,
         attempt: &IdempotentRequest,

@@ -1,4 +1,4 @@
-//! How a batch of the request log is stored: which items are new, and which calls are missing. Backends write the result.
+//! Determines which items of a batch are new and which calls are missing. Backends store the result.
 
 use omniflow_domain::audit::GapCause;
 use omniflow_policy::audit::{AuditItem, AuditRecord, CallAggregate};
@@ -6,15 +6,15 @@ use omniflow_policy::time::UnixMillis;
 
 use crate::error::IngestError;
 
-/// The most calls that may be missing between two items, or that one item may stand for. A VM that makes a million calls
-/// per second needs more than an hour for as many.
+/// Maximum number of calls that may be missing between two items, or that one item may represent. A VM with a million
+/// calls per second takes more than an hour to reach it.
 pub const MAX_MISSING: u64 = 1 << 32;
 
-/// The most gaps that one batch may contain. A filter reports at most one after each acknowledged batch, so few arrive
-/// together; each gap is a row of its own, for which all other batches wait.
+/// Maximum number of gaps in one batch. A filter reports at most one after each acknowledged batch, so few arrive
+/// together; each gap is a separate row, for which all other batches wait.
 pub const MAX_GAPS: usize = 64;
 
-/// How far a stream has arrived. Each VM of each run of a gateway's process has one stream.
+/// The position of a stream. Each VM of each run of a gateway's process has one stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamPlace {
     /// The next sequence number.
@@ -26,15 +26,15 @@ pub struct StreamPlace {
 /// Calls whose records will not arrive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
-    /// How many.
+    /// Number of calls.
     pub calls: u64,
-    /// Why.
+    /// The cause.
     pub cause: GapCause,
-    /// The earliest begin of any of them, if known.
+    /// The earliest start of any of them, if known.
     pub from: Option<UnixMillis>,
-    /// The latest begin of any of them.
+    /// The latest start of any of them.
     pub to: UnixMillis,
-    /// Whether more may be missing.
+    /// Whether the number is a lower bound.
     pub is_least: bool,
 }
 
@@ -54,7 +54,7 @@ pub struct Arrival<'a> {
 // === impl Arrival ===
 
 impl<'a> Arrival<'a> {
-    /// Selects the new items and advances `place` behind them. `items` must be sorted by sequence number.
+    /// Selects the new items and advances `place` past them. `items` must be sorted by sequence number.
     pub fn of(items: &'a [AuditItem], place: &mut StreamPlace) -> Result<Self, IngestError> {
         let mut arrival = Self::default();
         for item in items {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::error::Result;
 
-/// An installation, and the snapshot version it published last.
+/// An installation, and the snapshot version that it last published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installation {
     /// Its identifier, which every snapshot contains.

@@ -12,20 +12,20 @@ use uuid::Uuid;
 
 use crate::error::{CredentialsError, Result};
 
-/// Which keys a list contains, and in which order. The default is all keys, newest first.
+/// A filter of keys, with a sort order. The default is all keys, newest first.
 #[derive(Clone, Debug, Default)]
 pub struct KeyFilter {
     /// The order.
     pub order: KeyOrder,
     /// Only keys that have this status at the given instant.
     pub status: Option<(KeyStatus, UnixMillis)>,
-    /// Only keys of this environment.
+    /// Only keys in this environment.
     pub environment: Option<Environment>,
     /// Only keys with this scope.
     pub scope: Option<Scope>,
     /// Only keys whose rotation is due, or only those whose rotation is not due.
     pub rotation: Option<RotationFilter>,
-    /// Only keys without an allowed call at this instant or later.
+    /// Only keys without an allowed call at or after this instant.
     pub unused_since: Option<UnixMillis>,
     /// Only keys whose last accepted version expires before the second instant. The first instant is now; keys without
     /// an accepted version are left out.
@@ -34,14 +34,14 @@ pub struct KeyFilter {
     pub text: Option<String>,
 }
 
-/// Selects keys by whether their rotation is due: the newest accepted version was created long ago.
+/// Selects keys by whether their rotation is due, that is, whether their newest accepted version is too old.
 #[derive(Clone, Copy, Debug)]
 pub struct RotationFilter {
     /// Selects keys whose rotation is due if true, all others if false.
     pub due: bool,
-    /// The instant at which versions are accepted or not.
+    /// The instant at which the acceptance of versions is evaluated.
     pub now: UnixMillis,
-    /// Versions created at this instant or earlier are due; `None` if no version is ever due.
+    /// Versions created at or before this instant are due; `None` if no version is ever due.
     pub created_until: Option<UnixMillis>,
 }
 
@@ -73,7 +73,7 @@ pub trait KeyStore {
 /// Writes keys.
 #[async_trait]
 pub trait KeyWrites {
-    /// The key as this transaction sees it.
+    /// The key, as seen by this transaction.
     async fn key(&mut self, reference: &KeyReference) -> Result<Option<Key>>;
 
     /// Whether a version of any key has this digest.
@@ -97,6 +97,6 @@ pub trait KeyWrites {
     /// Sets when a version expires.
     async fn end_version(&mut self, key: Uuid, version: u16, end: UnixMillis) -> Result<()>;
 
-    /// Revokes a version at `now`. A version that is already revoked keeps its time.
+    /// Revokes a version at `now`. A version that is already revoked keeps its original time.
     async fn revoke_version(&mut self, key: Uuid, version: u16, now: UnixMillis) -> Result<()>;
 }

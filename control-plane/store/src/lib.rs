@@ -6,7 +6,7 @@
 //! and everything derived from it is written by a [`LogTransaction`]. The two never share a transaction, so a backend
 //! may keep them in different databases.
 //!
-//! Nothing here assumes that one process uses a store. A backend that several processes share serialises transactions
+//! Nothing here assumes that one process uses a store. A backend that several processes share serializes transactions
 //! itself.
 //!
 //! | module | aggregate |
@@ -19,7 +19,7 @@
 //! | [`gateways`] | gateways, and how much of their log has arrived |
 //! | [`request_log`], [`ingest`] | calls through gateways; how a batch is stored |
 //! | [`anomalies`], [`rollup`] | anomalies; the rollups in which they are detected |
-//! | [`payloads`], [`export`], [`retention`] | sealed arguments of calls; the log exporter's cursor; purging |
+//! | [`payloads`], [`export`], [`retention`] | encrypted arguments of calls; the log exporter's cursor; purging |
 //! | [`transaction`] | the two kinds of transactions |
 //! | [`error`] | why an operation failed |
 //! | [`metrics`] | how long operations take |
@@ -79,7 +79,7 @@ pub use sessions::{SessionStore, SessionWrites};
 pub use tokens::{TokenStore, TokenWrites};
 pub use transaction::{LogTransaction, Transaction};
 
-/// Everything the control plane stores. Reads see what was committed before they began; writes go through a
+/// All data that the control plane stores. Reads see the state committed before they began; writes go through a
 /// transaction.
 #[async_trait]
 pub trait Store:

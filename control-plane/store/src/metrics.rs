@@ -1,4 +1,5 @@
-//! How long the operations of a store take. Each backend records its own, at the few places that all its operations pass.
+//! Durations of the operations of a store. Each backend records its own, at the few places that all its operations go
+//! through.
 
 use std::fmt;
 
@@ -22,7 +23,7 @@ pub enum Operation {
     Ingest,
     /// Any other [`LogTransaction`](crate::LogTransaction).
     LogTransaction,
-    /// A write of the backend's own, such as purging old records.
+    /// A write by the backend itself, such as purging old records.
     Maintenance,
 }
 
@@ -78,14 +79,13 @@ impl StoreMetrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register_with_unit(
             "omf_store_operation_duration",
-            "Duration of database operations, including the wait for a connection, until the rows are read or the \
-             change is on disk",
+            "Duration of database operations until the rows are read or the change is on disk, including the wait for a connection",
             Unit::Seconds,
             self.durations.clone(),
         );
     }
 
-    /// Starts to measure an operation.
+    /// Starts measuring an operation.
     pub fn start(&self, operation: Operation) -> OperationTimer {
         OperationTimer { operation, metrics: self.clone(), began: Instant::now() }
     }

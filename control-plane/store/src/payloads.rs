@@ -1,4 +1,4 @@
-//! Sealed arguments of calls, and the data keys that seal them, which are sealed themselves.
+//! Encrypted arguments of calls, and the data keys that encrypt them, which are themselves encrypted.
 
 use async_trait::async_trait;
 use omniflow_domain::payload::{SealedDataKey, SealedPayload};
@@ -9,7 +9,7 @@ use crate::error::Result;
 /// Reads payloads, and reads and writes data keys. Payloads are written with their calls.
 #[async_trait]
 pub trait PayloadStore {
-    /// The sealed arguments of a call, if they are stored.
+    /// The encrypted arguments of a call, if they are stored.
     async fn payload(&self, record: i64) -> Result<Option<SealedPayload>>;
 
     /// One data key.
@@ -26,6 +26,6 @@ pub trait PayloadStore {
         sealed: &[u8],
     ) -> Result<i64>;
 
-    /// Updates data keys that were sealed with another wrapping key, all or none.
+    /// Updates data keys that were encrypted with another wrapping key, all or none.
     async fn reseal_data_keys(&self, keys: &[SealedDataKey]) -> Result<()>;
 }

@@ -21,7 +21,7 @@ pub trait PolicyStore {
     /// Returns up to `limit` versions below `below`, newest first, without their documents.
     async fn policy_versions(&self, below: Option<u64>, limit: usize) -> Result<Vec<PolicyVersion>>;
 
-    /// What these keys may do. Keys that do not exist are left out.
+    /// The permissions of these keys. Keys that do not exist are left out.
     async fn key_grants(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, KeyGrant>>;
 
     /// As [`PolicyWrites::scope_holders`], outside a transaction.

@@ -1,4 +1,4 @@
-//! The request log: every call through a gateway, newest first, and what the calls amount to.
+//! The request log: every call through a gateway, newest first, with statistics.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::error::{IngestError, Result};
 
-/// What a search found before its deadline, newest first.
+/// The results of a search up to its deadline, newest first.
 #[derive(Clone, Debug)]
 pub struct SearchPage<T> {
     /// The calls.
@@ -25,7 +25,7 @@ pub struct SearchPage<T> {
     pub ended_at: Option<AuditPosition>,
 }
 
-/// Who made a call, and where it went.
+/// The origin and destination of a call.
 #[derive(Clone, Debug)]
 pub struct AuditedUser {
     /// When it began.
@@ -36,7 +36,7 @@ pub struct AuditedUser {
     pub endpoint: Option<String>,
     /// The client's address.
     pub address: Option<IpAddr>,
-    /// How many calls this stands for.
+    /// Number of calls that this represents.
     pub calls: u64,
 }
 
@@ -45,7 +45,7 @@ pub struct AuditedUser {
 pub struct Timeline {
     /// The calls of each interval, by its start in milliseconds since 1970. Intervals without calls are left out.
     pub stretches: BTreeMap<u64, CallCounts>,
-    /// All of them.
+    /// All calls.
     pub total: CallCounts,
     /// Where counting stopped, if the deadline passed before all calls were counted.
     pub counted_from: Option<UnixMillis>,
@@ -62,19 +62,19 @@ pub struct AuditStats {
     pub total: CallCounts,
 }
 
-/// What storing a batch did.
+/// The outcome of storing a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ingested {
-    /// How many calls the batch shows to be missing.
+    /// Number of calls that the batch shows to be missing.
     pub missing: u64,
-    /// The gap that was withdrawn, because the gateway counted as lost and is not.
+    /// The gap that was withdrawn because a gateway that counted as lost is live.
     pub withdrawn: Option<i64>,
 }
 
 /// Reads the request log.
 ///
-/// Numbers of calls and of gaps increase in the order of commits and start at 1. A reader that has seen number *n* never
-/// later sees a new number below *n*.
+/// Numbers of calls and of gaps increase in the order of commits and start at 1. A reader that has seen number *n*
+/// never sees a new number below *n* afterwards.
 #[async_trait]
 pub trait RequestLogStore {
     /// Returns up to `limit` calls, newest first, after the position `before`. Every page costs the same.
@@ -104,7 +104,7 @@ pub trait RequestLogStore {
     /// The number of the last call; 0 if the log is empty.
     async fn newest_record(&self) -> Result<i64>;
 
-    /// How many calls were ever stored, purged ones included.
+    /// Total number of stored calls, including purged ones.
     async fn record_total(&self) -> Result<u64>;
 
     /// One call.
@@ -119,7 +119,7 @@ pub trait RequestLogStore {
         deadline: Instant,
     ) -> Result<SearchPage<AuditEntry>>;
 
-    /// Searches for who made the newest calls and where they went, up to `limit`, until `deadline`.
+    /// Searches for the origin and destination of up to `limit` newest calls, until `deadline`.
     async fn search_users(
         &self,
         filter: &AuditFilter,
@@ -127,8 +127,8 @@ pub trait RequestLogStore {
         deadline: Instant,
     ) -> Result<SearchPage<AuditedUser>>;
 
-    /// Counts calls that began in `from..to` in intervals of `width` milliseconds, newest first, until `deadline`;
-    /// without one, all of them. The newest calls are always counted. The filter's own times are ignored.
+    /// Counts the calls that began in `from..to` in intervals of `width` milliseconds, newest first, until `deadline`,
+    /// or all of them if there is none. The newest calls are always counted. The filter's own times are ignored.
     async fn audit_timeline(
         &self,
         filter: &AuditFilter,
@@ -150,16 +150,16 @@ pub trait RequestLogStore {
     /// The name that a key had in its newest call.
     async fn audited_key_name(&self, key: Uuid) -> Result<Option<String>>;
 
-    /// The newest `limit` calls of a key that began at `from` or later, in groups.
+    /// The newest `limit` calls of a key that began at or after `from`, in groups.
     async fn call_groups(&self, key: Uuid, from: UnixMillis, limit: u64) -> Result<Vec<CallGroup>>;
 
-    /// When each version of these keys was last allowed. Versions that never were are left out.
+    /// When a call with each version of these keys was last allowed. Versions without such a call are left out.
     async fn last_used(&self, keys: &[Uuid]) -> Result<HashMap<(Uuid, u16), UnixMillis>>;
 
-    /// Returns up to `limit` gaps, the last stored first, after the gap `before`.
+    /// Returns up to `limit` gaps, most recently stored first, after the gap `before`.
     async fn audit_gaps(&self, before: Option<i64>, limit: usize) -> Result<Vec<AuditGap>>;
 
-    /// Returns up to `limit` gaps that end in `from..to`, the last first.
+    /// Returns up to `limit` gaps that end in `from..to`, latest first.
     async fn audit_gaps_between(
         &self,
         from: UnixMillis,
@@ -167,7 +167,7 @@ pub trait RequestLogStore {
         limit: usize,
     ) -> Result<Vec<AuditGap>>;
 
-    /// How many gaps were ever stored for each cause, and how many calls were missing in them.
+    /// Total number of stored gaps, and of calls missing in them, by cause.
     async fn gap_totals(&self) -> Result<Vec<(GapCause, u64, u64)>>;
 }
 

@@ -5,16 +5,16 @@ use omniflow_policy::time::UnixMillis;
 
 use crate::error::Result;
 
-/// The space that the request log takes up.
+/// The space that the request log uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogSize {
-    /// All of it, in bytes.
+    /// The total, in bytes.
     pub bytes: u64,
-    /// The part that holds nothing and is reused first, in bytes.
+    /// The unused part, which is reused first, in bytes.
     pub free: u64,
 }
 
-/// Deletes what is older than the retention. When a key was last used stays.
+/// Deletes data that is older than the retention period. The last use of each key is kept.
 #[async_trait]
 pub trait RetentionStore {
     /// Deletes up to `limit` calls that began before `before`, oldest first.
@@ -26,7 +26,8 @@ pub trait RetentionStore {
     /// Deletes up to `limit` gaps that ended before `before`.
     async fn purge_gaps(&self, before: UnixMillis, limit: usize) -> Result<u64>;
 
-    /// Forgets up to `limit` gateways that were last heard of before `quiescent_before` and hold no call, or before `before`.
+    /// Removes up to `limit` gateways that were last seen before `quiescent_before` and have no undelivered call, or
+    /// that were last seen before `before`.
     async fn purge_gateways(
         &self,
         before: UnixMillis,
@@ -44,13 +45,13 @@ pub trait RetentionStore {
     /// are too old for late records.
     async fn purge_anomalies(&self, before: UnixMillis, now: UnixMillis, limit: usize) -> Result<u64>;
 
-    /// The space that the request log takes up.
+    /// The space that the request log uses.
     async fn log_size(&self) -> Result<LogSize>;
 
     /// The free space on the volume of the request log, in bytes; `None` if the backend does not provide it.
     async fn free_space(&self) -> Result<Option<u64>>;
 
-    /// Returns space that purging has freed to the operating system, where that is worth the work. Writers are blocked
+    /// Returns space that purging has freed to the operating system, if that is worthwhile. Writers are blocked
     /// at most half of the time. A backend that does this by itself keeps the default.
     async fn reclaim_space(&self) -> Result<()> {
         Ok(())

@@ -1,5 +1,5 @@
-//! The sums in which anomalies are found: calls by key and hour, networks by key. A batch is summed in memory; backends add
-//! the sums to what they have, in the transaction that stores the records.
+//! The sums from which anomalies are detected: calls by key and hour, networks by key. A batch is summed in memory;
+//! backends add the sums to what they have, in the transaction that stores the records.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use omniflow_policy::denial::{Denial, Outcome};
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
-/// Calls of one key in one hour, or from one network, or with one version after its end.
+/// Calls of one key in one hour, from one network, or with one version after its expiry or revocation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
     /// The key's name in the last call.
@@ -20,13 +20,13 @@ pub struct Sum {
     pub first: u64,
     /// When the last call began.
     pub last: u64,
-    /// How many calls.
+    /// Number of calls.
     pub calls: u64,
-    /// How many of them failed, by class.
+    /// Number of failed calls, by class.
     pub errors: [u64; ErrorClass::ALL.len()],
 }
 
-/// What a batch adds to the sums.
+/// The additions of a batch to the sums.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
     /// By key and hour since 1970.
@@ -35,11 +35,11 @@ pub struct Sums {
     pub networks: BTreeMap<(Uuid, Network), Sum>,
     /// Networks by key and ten minutes since 1970.
     pub places: BTreeSet<(Uuid, u64, Network)>,
-    /// Calls with a revoked or expired version, by key, version and reason. They are in none of the other sums.
+    /// Calls with a revoked or expired version, by key, version and reason. They are not included in the other sums.
     pub ends: BTreeMap<(Uuid, u16, &'static str), Sum>,
 }
 
-/// One call with a known key, or several alike.
+/// One call with a known key, or several identical ones.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyCalls<'a> {
     /// The key.
@@ -50,7 +50,7 @@ pub struct KeyCalls<'a> {
     pub status: u16,
     /// The client's address; `None` if it is unknown, or there were several.
     pub source_ip: Option<IpAddr>,
-    /// How many calls.
+    /// Number of calls.
     pub calls: u64,
     /// When the first call began.
     pub first: UnixMillis,

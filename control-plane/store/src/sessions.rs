@@ -14,15 +14,16 @@ pub trait SessionStore {
     /// The session with this digest, expired or not.
     async fn session(&self, wanted: Digest) -> Result<Option<Session>>;
 
-    /// Counts the sessions of a token that are not over. `over` is the latest creation and the latest use of a session
-    /// that is over.
+    /// Counts the sessions of a token that are not over. `over` contains the latest creation and the latest use of
+    /// sessions that are over.
     async fn session_count(&self, token: Uuid, over: (UnixMillis, UnixMillis)) -> Result<i64>;
 }
 
 /// Writes sessions.
 #[async_trait]
 pub trait SessionWrites {
-    /// Inserts a session and keeps the `most` last used sessions of its token. Returns false if the token does not exist.
+    /// Inserts a session, and keeps only the `most` most recently used sessions of its token. Returns false if the
+    /// token does not exist.
     async fn insert_session(&mut self, session: &Session, most: usize) -> Result<bool>;
 
     /// Sets when the session was last used.
@@ -34,6 +35,6 @@ pub trait SessionWrites {
     /// Deletes all sessions of a token and returns their number.
     async fn delete_sessions_of(&mut self, token: Uuid) -> Result<u64>;
 
-    /// Deletes sessions that were created, or last used, at these instants or earlier.
+    /// Deletes sessions that were created, or last used, at or before these instants.
     async fn purge_sessions(&mut self, over: (UnixMillis, UnixMillis)) -> Result<()>;
 }

@@ -11,9 +11,8 @@ use crate::error::Result;
 /// Reads tokens. Expired tokens are included; revoked tokens no longer exist.
 #[async_trait]
 pub trait TokenStore {
-    /// The token with this digest. Anyone can send any number of unknown tokens, so a backend should answer for most
-    /// digests of no token without a query. A token must be found as soon as its insertion is committed, by whichever
-    /// process.
+    /// The token with this digest. Anyone can send any number of unknown tokens, so a backend should reject most
+    /// unknown digests without a query. A token must be found as soon as any process has committed its insertion.
     async fn token_by_digest(&self, digest: Digest) -> Result<Option<Token>>;
 
     /// The token with this identifier.
@@ -26,7 +25,7 @@ pub trait TokenStore {
 /// Writes tokens.
 #[async_trait]
 pub trait TokenWrites {
-    /// The token as this transaction sees it.
+    /// The token, as seen by this transaction.
     async fn token(&mut self, id: Uuid) -> Result<Option<Token>>;
 
     /// Inserts a token. Returns false, and inserts nothing, if its name is taken.

@@ -16,7 +16,7 @@ use crate::request_log::RequestLogWrites;
 use crate::sessions::SessionWrites;
 use crate::tokens::TokenWrites;
 
-/// A change of keys, tokens, policy, sessions and the admin log. One is open at a time.
+/// A change to keys, tokens, policy, sessions and the admin log. Only one is open at a time.
 #[async_trait]
 pub trait Transaction:
     AdminLogWrites
@@ -33,7 +33,7 @@ pub trait Transaction:
     async fn commit(self: Box<Self>) -> Result<()>;
 }
 
-/// A change of the request log and everything derived from it. One is open at a time.
+/// A change to the request log and everything derived from it. Only one is open at a time.
 #[async_trait]
 pub trait LogTransaction: AnomalyWrites + ExportWrites + GatewayLogWrites + RequestLogWrites + Send {
     /// Commits. The change survives a crash once this returns.

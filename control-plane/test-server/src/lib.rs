@@ -2,7 +2,7 @@
 //! sets. It starts no background jobs; a test runs them.
 //!
 //! Only dev-dependencies may point to this crate. Unit tests of a crate below `omf` see two builds of it: theirs, and the one
-//! in the server. They call the server over HTTP and never give it a value of a type of their own crate.
+//! in the server. They call the server over HTTP and never pass it a value of a type from their own crate.
 //!
 //! | module | content |
 //! |---|---|

@@ -11,14 +11,14 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 pub struct Warnings(Arc<Mutex<String>>);
 
 impl Warnings {
-    /// Gathers them from now on, until the guard goes.
+    /// Collects them from now on, until the guard is dropped.
     pub fn gather() -> (Self, DefaultGuard) {
         let warnings = Self::default();
         let logging = log_to(tracing_subscriber::registry().with(warnings.clone()));
         (warnings, logging)
     }
 
-    /// The warnings so far, one a line.
+    /// The warnings so far, one per line.
     pub fn text(&self) -> String {
         self.0.lock().unwrap().clone()
     }
@@ -36,10 +36,11 @@ impl<S: tracing::Subscriber> Layer<S> for Warnings {
     }
 }
 
-/// Gives this thread's events to a subscriber, until the guard goes.
+/// Passes this thread's events to a subscriber, until the guard is dropped.
 ///
-/// While a process has one subscriber, the thread that comes to an event first decides for all whether it is of interest, by
-/// whether that very thread has it. Of two, both are asked: so there is always another.
+/// If a process has only one subscriber, the thread that first reaches an event decides for all threads whether the
+/// event is of interest, depending on whether that thread has the subscriber. With two subscribers, both are asked, so
+/// there is always a second one.
 pub fn log_to(subscriber: impl tracing::Subscriber + Send + Sync + 'static) -> DefaultGuard {
     static ANOTHER: LazyLock<tracing::Dispatch> =
         LazyLock::new(|| tracing::Dispatch::new(tracing_subscriber::registry()));

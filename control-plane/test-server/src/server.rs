@@ -41,7 +41,7 @@ impl TestServer {
         Self::open(tempfile::tempdir().unwrap()).await
     }
 
-    /// The same in this directory, which is removed with it.
+    /// Starts in this directory, which is removed with the server.
     pub async fn open(folder: TempDir) -> Self {
         Self::in_folder(folder, START, |_| {}).await
     }
@@ -56,7 +56,7 @@ impl TestServer {
         Self { router: app.router(), app, owner, time, folder }
     }
 
-    /// One that has not built its image yet.
+    /// Starts a control plane that has not built its image yet.
     pub async fn starting() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let time = Arc::new(AtomicU64::new(START));
@@ -65,12 +65,12 @@ impl TestServer {
         Self { router: app.router(), app, owner, time, folder }
     }
 
-    /// Ends this process and starts another on the same folder.
+    /// Stops this process and starts another one in the same directory.
     pub async fn restart(self) -> Self {
         self.restart_with(|_| {}).await
     }
 
-    /// The same with other settings.
+    /// Like [`Self::restart`], with other settings.
     pub async fn restart_with(self, change: impl FnOnce(&mut ServerSettings)) -> Self {
         let now = self.time.load(Ordering::Relaxed);
         self.app.store.close().await;
@@ -83,7 +83,7 @@ impl TestServer {
         Self::in_folder(folder, now, change).await
     }
 
-    /// Ends this process, lets `fill` write to its store, and starts another one.
+    /// Stops this process, calls `fill` to write to its store, and starts another one.
     pub async fn refilled(self, fill: impl AsyncFnOnce(&omniflow_store_sqlite::SqliteStore)) -> Self {
         let now = self.time.load(Ordering::Relaxed);
         self.app.store.close().await;
@@ -150,13 +150,13 @@ impl TestServer {
         value.map(|value| value.parse().unwrap())
     }
 
-    /// Issues a live key that reads contacts.
+    /// Creates a live key with the scope `contacts:read`.
     pub async fn key(&self, name: &str) -> Value {
         let body = json!({"name": name, "environment": "live", "scopes": ["contacts:read"]});
         self.post("/v1/keys", body).await.expect(StatusCode::CREATED)
     }
 
-    /// Makes a token with this role and gives its secret.
+    /// Creates a token with this role and returns its secret.
     pub async fn token(&self, role: &str) -> String {
         let body = json!({"name": format!("the {role}"), "role": role});
         let created = self.post("/v1/tokens", body).await.expect(StatusCode::CREATED);
@@ -170,7 +170,7 @@ impl TestServer {
         format!("/v1/tokens/{}", token["id"].as_str().unwrap())
     }
 
-    /// Returns when a gateway waits for the answer to this poll.
+    /// Returns once a gateway is waiting for the response to this poll.
     pub async fn until_connected(&self, poll: &tokio::task::JoinHandle<Answer>) {
         while !self.has_connected_gateway().await {
             assert!(!poll.is_finished(), "it was answered at once");
@@ -178,7 +178,7 @@ impl TestServer {
         }
     }
 
-    /// Whether the API tells of a gateway, the first, that waits for an answer.
+    /// Whether the API reports that the first gateway is waiting for a response.
     pub async fn has_connected_gateway(&self) -> bool {
         let list = self.get("/v1/gateways").await.expect(StatusCode::OK);
         list["items"].get(0).is_some_and(|gateway| gateway["connected"] == true)

@@ -111,7 +111,7 @@ fn forwarded_addresses_that_envoy_cannot_parse_are_detected() {
         "_hidden:80, 10.0.0.5",
         // The peer's own entry.
         "10.0.0.5:443",
-        // The client's address was taken from the entry of a proxy; what stands before it is the client's to write.
+        // The client's address comes from the entry of a proxy; the entries before it are controlled by the client.
         "203.0.113.7:51234, 10.0.0.5, 192.0.2.1",
     ] {
         assert!(!detected(forwarded), "{forwarded}");

@@ -1,14 +1,13 @@
-//! Aggregates a flood of calls that no limit bounds: refusals, and calls whose credential is not a key. A client
-//! can send any number of them, so not each of them gets a record.
+//! Aggregates a flood of calls that no limit bounds: refusals, and calls whose credential is not a key. A client can
+//! send any number of them, so they do not all get a record.
 //!
-//! Calls with a known key are counted by key version, the others by address; in both cases also by outcome and
-//! status. The first [`FULL_RECORDS`] of each group keep records of their own, so that a single mistake can be
-//! seen; the ones after that become a count, which ends with its window.
+//! Calls with a known key are counted by key version, the others by address; in both cases also by outcome and status.
+//! The first [`FULL_RECORDS`] of each group keep individual records, so that a single mistake is visible. Later ones
+//! are only counted, until the window ends.
 //!
 //! Memory and the rate of records are bounded, however many keys and addresses there are: above [`MAX_KEYS`] or
-//! [`MAX_ADDRESSES`] groups, calls are counted by outcome and status only, and at most
-//! [`MAX_FULL_RECORDS`] records of each kind are kept in one window. Clients without a key cannot use up what
-//! is reserved for calls with one.
+//! [`MAX_ADDRESSES`] groups, calls are counted by outcome and status only, and at most [`MAX_FULL_RECORDS`] records of
+//! each kind are kept in one window. Clients without a key cannot use up the room reserved for calls with one.
 
 use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
@@ -22,10 +21,10 @@ use super::record::AuditKey;
 use crate::denial::Outcome;
 use crate::time::UnixMillis;
 
-/// Number of calls of one group that keep records of their own.
+/// Number of calls in one group that keep individual records.
 pub const FULL_RECORDS: u64 = 10;
-/// Maximum number of calls in one window that keep records of their own, of all groups with a key, and of all
-/// groups without one.
+/// Maximum number of calls in one window that keep individual records, over all groups with a key and, separately, over
+/// all groups without one.
 pub const MAX_FULL_RECORDS: u64 = 200;
 /// Maximum number of groups of calls without a known key that are counted separately.
 pub const MAX_ADDRESSES: usize = 256;
@@ -88,7 +87,7 @@ struct Span {
 // === impl CallAggregator ===
 
 impl CallAggregator {
-    /// Counts a call. Returns `false` if the call keeps a record of its own.
+    /// Counts a call. Returns `false` if the call keeps an individual record.
     pub fn aggregate(&mut self, call: UnboundedCall<'_>) -> bool {
         match call.key {
             Some(key) => self.keys.aggregate(Some((key.id, key.version)), MAX_KEYS, call),
@@ -150,7 +149,7 @@ impl<T: Ord> Groups<T> {
         (self.full, self.aggregated) = (0, 0);
         self.tallies.retain(|(_, outcome, status), tally| {
             let Some(span) = tally.aggregated.take() else { return false };
-            // A client that only comes back now and then gets records of its own again.
+            // A client that returns only occasionally gets individual records again.
             let continues = span.calls > FULL_RECORDS;
             emit(CallAggregate {
                 sequence: 0,

@@ -41,17 +41,17 @@ pub struct AuditBatch {
     pub items: Vec<AuditItem>,
 }
 
-/// Why bytes are not a batch.
+/// Why bytes are not a valid batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidBatch {
     /// The magic is missing.
     #[error("The body is not a valid audit batch")]
     Foreign,
     /// The format number is not [`FORMAT`].
-    #[error("audit batch format {0} is not supported; this side reads format {FORMAT}")]
+    #[error("audit batch format {0} is not supported; only format {FORMAT} is")]
     Format(u16),
     /// The batch is truncated or damaged.
-    #[error("the audit batch is damaged")]
+    #[error("the audit batch is corrupted")]
     Damaged,
 }
 

@@ -33,7 +33,7 @@ pub struct DeliveryReport {
 /// The delivery state of one VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmDelivery {
-    /// This run of the VM.
+    /// Identifies this run of the VM.
     pub id: Incarnation,
     /// Number of calls that have begun.
     pub begun: u64,

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 pub enum Interruption {
     /// The upstream reset the stream, or closed its connection.
     UpstreamReset,
-    /// A timeout of the gateway ended the stream.
+    /// A timeout at the gateway ended the stream.
     Timeout,
     /// The client reset the stream, or closed its connection.
     ClientDisconnected,
-    /// The gateway did not state a reason.
+    /// The gateway did not report a reason.
     Unknown,
 }
 
@@ -33,7 +33,7 @@ impl Interruption {
     /// All kinds.
     pub const ALL: [Self; 4] = [Self::UpstreamReset, Self::Timeout, Self::ClientDisconnected, Self::Unknown];
 
-    /// The kind that Envoy's response flags of an incomplete response state.
+    /// The kind that Envoy's response flags of an incomplete response indicate.
     pub const fn from_flags(flags: u64) -> Self {
         const TIMEOUTS: u64 = UPSTREAM_REQUEST_TIMEOUT
             | STREAM_IDLE_TIMEOUT

@@ -20,7 +20,7 @@ use crate::time::UnixMillis;
 pub enum AuditItem {
     /// One call.
     Call(AuditRecord),
-    /// Calls as a count.
+    /// Aggregated calls.
     Aggregated(CallAggregate),
     /// Calls whose records will never arrive.
     Gap(ReportedGap),
@@ -28,7 +28,7 @@ pub enum AuditItem {
     CallWithPayload(AuditRecord, CallPayload),
 }
 
-/// Calls of one key or one address with one outcome and status, which are too many for a record each.
+/// Calls of one key or one address with the same outcome and status, too many to record individually.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallAggregate {
     /// Sequence number of the first call; the others follow it.

@@ -44,7 +44,7 @@ pub struct AuditRecord {
     pub status: u16,
     /// The status of a gRPC response, from its trailers, or from the headers of one without a message.
     pub grpc_status: Option<u32>,
-    /// Why the response was not complete, if it was not.
+    /// Why the response was incomplete, if it was.
     pub interruption: Option<Interruption>,
     /// The decision and its reason.
     pub outcome: Outcome,

@@ -33,7 +33,7 @@ pub(super) fn credential(
                 .to_string()
         }
         (Outcome::Denied(Denial::MissingCredentials), _) => {
-            "The request has no key, neither as a bearer token nor in X-API-Key.".to_string()
+            "The request has no key, either as a bearer token or in X-API-Key.".to_string()
         }
         (Outcome::Denied(Denial::AmbiguousCredentials), _) => {
             "The request has more than one credential.".to_string()
@@ -50,7 +50,7 @@ pub(super) fn credential(
             format!("The credential does not start with {}_, as all keys here do.", prefix.as_str())
         }
         (Outcome::Denied(Denial::MalformedKey), Some(Err(_))) => {
-            "The Authorization header is not \"Bearer\", one space and one token.".to_string()
+            "The Authorization header does not consist of \"Bearer\", one space and one token.".to_string()
         }
         (_, Some(Ok(SentCredential::Key(text)))) if prefix.claims(text) => {
             "The request has one credential. Its format and checksum are valid.".to_string()
@@ -136,16 +136,16 @@ pub(super) fn limit(decision: &Decision<'_, '_>, verdict: Verdict, limit: Option
     match (verdict, limit, decision.credential) {
         (Verdict::Passed, _, _) if decision.is_introspection => {
             format!(
-                "Introspection is not charged to the key's limits. It has a limit of its own: {}.",
+                "Introspection does not count toward the key's limits. It has its own limit: {}.",
                 format_limits(&INTROSPECTION_LIMIT)
             )
         }
         (Verdict::Passed, Some(LimitDecision::Admitted { report, .. }), _) => {
-            format!("{} calls remain of {}.", report.remaining, format_window(report))
+            format!("{} of {} remain.", report.remaining, format_window(report))
         }
         (Verdict::Refused, Some(LimitDecision::Refused { report, retry_after_seconds }), _) => {
             format!(
-                "Limit exceeded: {}. The next call is admitted in {retry_after_seconds} s.",
+                "Limit exceeded: {}. The next call is allowed in {retry_after_seconds} s.",
                 format_window(report)
             )
         }

@@ -71,7 +71,7 @@ fn each_step_explains_its_facts() {
             "203.0.113.7 is in the key's IP allowlist: 10.0.0.0/8, 203.0.113.0/24.",
             "GET /api/v1/contacts/7 matches the route /api/v1/contacts/{id}.",
             "The route requires contacts:read, and the key has: agents:read contacts:read.",
-            "4 calls remain of 10 calls per minute.",
+            "4 of 10 calls per minute remain.",
         ]
     );
     let uncounted = details(request("GET", "/api/v1/contacts"), key, None);
@@ -92,7 +92,7 @@ fn each_step_explains_its_facts() {
         introspection[5..],
         [
             "No scope is required.",
-            "Introspection is not charged to the key's limits. It has a limit of its own: 10 calls per minute."
+            "Introspection does not count toward the key's limits. It has its own limit: 10 calls per minute."
         ]
     );
 }

@@ -24,8 +24,7 @@ pub struct FieldPointer {
 /// The error for a text that is not a field pointer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not a field pointer: write a JSON pointer such as /card/number, with ~1 for a slash and ~0 for a tilde in a \
-     name, * for every member or element, and at most {MAX_FIELD_LENGTH} bytes"
+    "{0:?} is not a field pointer: use a JSON pointer of at most {MAX_FIELD_LENGTH} bytes, such as /card/number, with ~1 for a slash and ~0 for a tilde in a name, and * for every member or element"
 )]
 pub struct InvalidFieldPointer(String);
 

@@ -19,14 +19,14 @@ pub(super) fn check_scopes(scopes: &[ScopeDefinition]) -> Result<(), PolicyError
     if scopes.len() > MAX_SCOPES {
         return Err(PolicyError::new(
             "/scopes".to_owned(),
-            format!("a policy has at most {MAX_SCOPES} scopes"),
+            format!("a policy can have at most {MAX_SCOPES} scopes"),
         ));
     }
     for (index, scope) in scopes.iter().enumerate() {
         if scope.description.len() > MAX_SCOPE_DESCRIPTION {
             return Err(PolicyError::new(
                 format!("/scopes/{index}/description"),
-                format!("a description has at most {MAX_SCOPE_DESCRIPTION} bytes"),
+                format!("a description can have at most {MAX_SCOPE_DESCRIPTION} bytes"),
             ));
         }
         if scopes.iter().take(index).any(|earlier| earlier.name == scope.name) {
@@ -41,11 +41,11 @@ pub(super) fn check_scopes(scopes: &[ScopeDefinition]) -> Result<(), PolicyError
 
 pub(super) fn check_payloads(payloads: &PayloadPolicy) -> Result<(), PolicyError> {
     if payloads.max_bytes > MAX_PAYLOAD_BYTES {
-        let message = format!("at most {MAX_PAYLOAD_BYTES} bytes of a call are recorded; 0 records none");
+        let message = format!("must be at most {MAX_PAYLOAD_BYTES} bytes per call; 0 stores none");
         return Err(PolicyError::new("/payloads/max_bytes".to_owned(), message));
     }
     if payloads.redact.len() > MAX_REDACTED_FIELDS {
-        let message = format!("a policy redacts at most {MAX_REDACTED_FIELDS} fields");
+        let message = format!("a policy can redact at most {MAX_REDACTED_FIELDS} fields");
         return Err(PolicyError::new("/payloads/redact".to_owned(), message));
     }
     Ok(())
@@ -56,7 +56,7 @@ pub(super) fn check_template(template: &str) -> Result<(), String> {
         return Err(format!("{template:?} must begin with a slash"));
     };
     if template.len() > MAX_TEMPLATE_LENGTH {
-        return Err(format!("a path template has at most {MAX_TEMPLATE_LENGTH} bytes"));
+        return Err(format!("a path template can have at most {MAX_TEMPLATE_LENGTH} bytes"));
     }
     let last = segments.split('/').count() - 1;
     let mut literal_path = String::new();
@@ -73,14 +73,14 @@ pub(super) fn check_template(template: &str) -> Result<(), String> {
             None => parameter,
         };
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-            return Err(format!("{segment}: a parameter's name is letters, digits and '_'"));
+            return Err(format!("{segment}: a parameter name must consist of letters, digits and '_'"));
         }
     }
-    // A literal that the filter rejects in every request would never match, without any sign of it.
+    // A literal that the filter rejects in every request would never match, and nothing would indicate why.
     Target::parse(literal_path.as_bytes())
         .map_err(|_| format!("{template:?} has a literal segment that the filter rejects as ambiguous"))?;
     if literal_path.contains('?') {
-        return Err(format!("{template:?}: the query string is not part of a template"));
+        return Err(format!("{template:?}: a template must not contain a query string"));
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ pub struct PolicyDocument {
     pub payloads: PayloadPolicy,
     /// The scopes that keys can have.
     pub scopes: Vec<ScopeDefinition>,
-    /// The routes that keys can call.
+    /// Routes that keys can call.
     pub routes: Vec<RouteDefinition>,
 }
 

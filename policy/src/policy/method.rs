@@ -26,7 +26,7 @@ pub enum MethodSelector {
 
 /// The error for a text that is not a method selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a method selector: write an upper-case method such as GET, or read, write or any")]
+#[error("{0:?} is not a method selector: use an uppercase method such as GET, or read, write or any")]
 pub struct InvalidMethodSelector(String);
 
 // === impl MethodSelector ===

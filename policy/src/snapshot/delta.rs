@@ -21,7 +21,7 @@ pub const MAX_CHANGES_PER_DELTA: usize = 256;
 pub enum Change {
     /// A new credential, or one with changed settings.
     Put(Credential),
-    /// Revokes a credential without another change. The most urgent change is the shortest.
+    /// Revokes a credential and changes nothing else. The most urgent change has the shortest encoding.
     Revoke(Digest),
 }
 

@@ -1,4 +1,4 @@
-//! What all parts of a snapshot share: the magic, the format number, the CRC-32, and the errors of reading them.
+//! Elements common to all parts of a snapshot: the magic, the format number, the CRC-32, and read errors.
 
 use alloc::vec::Vec;
 
@@ -12,22 +12,22 @@ pub enum SnapshotError {
     #[error("not a snapshot part of the expected kind")]
     Foreign,
     /// The format number is not [`FORMAT`].
-    #[error("snapshot format {0} is not supported; this side reads format {FORMAT}")]
+    #[error("snapshot format {0} is not supported; only format {FORMAT} is")]
     Format(u16),
     /// The part is truncated, too long, or damaged.
-    #[error("the snapshot part is damaged")]
+    #[error("the snapshot part is corrupted")]
     Damaged,
     /// The part belongs to another installation.
     #[error("the snapshot belongs to another installation")]
     OtherInstallation,
-    /// The part is for another version than the current one, or for another segment.
+    /// The part does not apply to the current version, or is for another segment.
     #[error("the snapshot part does not apply to the current snapshot")]
     Mismatch,
     /// The snapshot's policy is invalid.
     #[error("the snapshot's policy is invalid")]
     Policy,
     /// A text or list exceeds the maximum of the format.
-    #[error("a credential does not fit into the snapshot format")]
+    #[error("a credential does not fit in the snapshot format")]
     TooLarge,
 }
 

@@ -66,7 +66,7 @@ impl Leader {
             let mut read = shared_data::get(&name);
             let bytes = read.value.take().ok_or(SnapshotError::Mismatch)?;
             let segment = Segment::parse(bytes, work.manifest.segment_id(index))?;
-            // A newer segment was written by another leader and has these changes.
+            // A newer segment was written by another leader and already contains these changes.
             if segment.version() >= work.delta.to {
                 return Ok(());
             }

@@ -1,4 +1,4 @@
-//! Failures of the leader's work: what is logged, and when the next poll follows.
+//! Failures of the leader's work: what is logged, and when the next poll takes place.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ impl Leader {
             DispatchError::Unreachable => {
                 self.fail(
                     context,
-                    "no host in the cluster of the control plane is reachable; check the cluster's endpoints",
+                    "no host in the control plane's cluster is reachable; check the cluster's endpoints",
                     None,
                 );
             }
@@ -35,22 +35,22 @@ impl Leader {
     pub(super) fn reject_status(&mut self, context: &SyncContext<'_>, response: &Response) -> SyncOutcome {
         let status = response.status;
         match status {
-            // 401 becomes 429 when many invalid tokens come from this address. Both are logged alike, or the log would
-            // alternate between them.
+            // 401 becomes 429 when many invalid tokens come from this address. Both are logged alike; otherwise, the
+            // log would alternate between them.
             401 | 403 | 429 => {
                 let failure = format!(
                     "the control plane rejected the gateway token; set \"gateway_token\" or \
-                     {TOKEN_VARIABLE} to a valid token with the role gateway"
+                     {TOKEN_VARIABLE} to a valid token with the gateway role"
                 );
                 self.fail(context, &failure, Some(REJECTED_PAUSE))
             }
             // A newer image replaced it in the meantime.
             410 => self.fail(
                 context,
-                "the control plane no longer offers the image being downloaded, restarting",
+                "the control plane no longer offers the image being downloaded, restarting the download",
                 None,
             ),
-            // Envoy's response without a listener, and the control plane's during its start.
+            // Envoy's response if nothing listens, and the control plane's response while it starts.
             503 => self.fail(context, "the control plane is unavailable (503)", None),
             _ => {
                 let body = clip(&response.body, 300);
@@ -69,7 +69,7 @@ impl Leader {
         self.reject(context, error)
     }
 
-    /// Rejects a snapshot. The last good one stays effective.
+    /// Rejects a snapshot. The last valid one stays effective.
     pub(super) fn reject(&mut self, context: &SyncContext<'_>, error: SnapshotError) -> SyncOutcome {
         context.metrics.add_snapshot_rejected();
         let remedy = match error {

@@ -22,11 +22,11 @@ impl Leader {
             Err(error) => return self.reject(context, error),
         };
         let head = self.head().filter(|head| head.version != 0);
-        // A VM that does not enforce the last image yet still reads the other slot.
+        // A VM that does not enforce the last image yet is still reading the other slot.
         if head.is_some_and(|head| !context.membership.all_enforce(head.version)) {
             return self.fail(
                 context,
-                "download of the image delayed until all VMs enforce the previous one",
+                "download of the image delayed until all VMs enforce the previous image",
                 None,
             );
         }
@@ -40,7 +40,7 @@ impl Leader {
         SyncOutcome::default()
     }
 
-    /// Decodes a manifest and checks that it is of the same installation and newer than the current one.
+    /// Decodes a manifest, and checks that it belongs to the same installation and is newer than the current one.
     fn check_manifest(&self, body: &[u8]) -> Result<Manifest, SnapshotError> {
         let manifest = Manifest::decode(body)?;
         manifest.policy().map_err(|_| SnapshotError::Policy)?;
@@ -100,7 +100,7 @@ impl Leader {
                 Err(error) => return self.reject(context, error),
             };
             image.sum.add(&segment);
-            // Another leader is ahead: this one has lost the lease without noticing yet.
+            // Another leader is ahead: this one has lost the lease but has not noticed yet.
             if newer.is_some_and(|version| version > image.manifest.version)
                 || shared_data::swap(&name, &read, segment.bytes()).is_err()
             {

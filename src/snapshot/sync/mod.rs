@@ -1,8 +1,8 @@
 //! The leader's work: it polls the control plane and writes new versions into shared data for all VMs.
 //!
 //! A delta changes the segments that it touches. A full image is written into the unused slot and takes over when it is
-//! complete. Both are written a few segments at a time, because the leader's thread serves requests too. Until the last segment
-//! is written the last good version stays effective.
+//! complete. Both are written a few segments at a time, because the leader's thread also serves requests. Until the
+//! last segment is written, the last valid version stays effective.
 
 mod delta;
 mod failure;
@@ -29,22 +29,22 @@ use crate::metrics::Metrics;
 use crate::workers::membership::Membership;
 use crate::workers::shared_data::{self, Head, Names};
 
-/// How much longer than the control plane may hold a poll Envoy waits for the response.
+/// Time that Envoy waits for the response beyond the time for which the control plane may hold a poll.
 const POLL_GRACE: Duration = Duration::from_secs(10);
 const JSON: &str = "application/json";
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// The first pause after a failure. Delays double up to the maximum, with which a gateway that started before its control
-/// plane follows it within a second.
+/// The first pause after a failure. Pauses double up to a maximum that is short enough for a gateway that started
+/// before its control plane to connect within a second.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_millis(400);
 /// The pause after a rejection that only an operator can resolve.
 const REJECTED_PAUSE: Duration = Duration::from_secs(2);
 /// The minimum time between two empty polls, for a control plane that does not hold them.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// How long segments are written before the thread can serve requests again.
+/// How long segments are written before the thread serves requests again.
 const STEP: Duration = Duration::from_micros(500);
 
-/// A step of writing, of at least one segment.
+/// One write step, of at least one segment.
 struct Step {
     began: MonotonicNanos,
     is_first: bool,
@@ -85,7 +85,7 @@ pub(crate) struct Leader {
     clearing: Option<u32>,
 }
 
-/// What the leader needs of the VM.
+/// The parts of the VM that the leader needs.
 pub(crate) struct SyncContext<'a> {
     pub(crate) config: &'a Config,
     pub(crate) gateway: &'a str,
@@ -111,7 +111,7 @@ impl Step {
 }
 
 impl Leader {
-    /// A leader that polls at once.
+    /// A leader that polls immediately.
     pub(crate) fn new(names: Names) -> Self {
         Self {
             names,
@@ -122,7 +122,7 @@ impl Leader {
             last_failure: None,
             sent_statuses: Vec::new(),
             report: None,
-            // The previous leader may have stopped half way, or left part of an image.
+            // The previous leader may have stopped halfway or left part of an image.
             clearing: Some(MAX_SEGMENTS),
         }
     }
@@ -132,14 +132,14 @@ impl Leader {
         match self.state {
             State::Resting { until } if until <= context.now => self.poll(context),
             State::Polling { .. } => self.report(context),
-            // In case the message that continues this was lost.
+            // The message that continues this work may have been lost.
             State::Storing { .. } | State::Applying { .. } => return self.step(context),
             _ => {}
         }
         SyncOutcome { has_more: self.clear_unused_slot(context.membership), ..SyncOutcome::default() }
     }
 
-    /// A VM enforces another version. Reports it at once if all VMs do, otherwise at the next tick.
+    /// A VM enforces another version. Reports it immediately if all VMs do, and otherwise at the next tick.
     pub(crate) fn on_enforced(&mut self, context: &SyncContext<'_>) -> SyncOutcome {
         if context.membership.all_enforce(self.head().map_or(0, |head| head.version)) {
             return self.tick(context);
@@ -147,7 +147,7 @@ impl Leader {
         SyncOutcome::default()
     }
 
-    /// Handles the response to a call. The response to a call of a previous leader changes nothing.
+    /// Handles the response to a call. The response to a call by a previous leader changes nothing.
     pub(crate) fn on_response(
         &mut self,
         context: &SyncContext<'_>,
@@ -261,7 +261,7 @@ impl Leader {
                 self.needs_full_image = false;
                 self.succeed(context);
                 self.state = State::Resting { until: since.after(POLL_INTERVAL) };
-                // The usual end of a held poll. The next one follows at once.
+                // The usual end of a held poll. The next one follows immediately.
                 self.tick(context)
             }
             (200, media) if media == DELTA_MEDIA_TYPE.as_bytes() => match self.begin_delta(&response.body) {
@@ -277,7 +277,7 @@ impl Leader {
         }
     }
 
-    /// Activates a version, unless another leader was faster. Its segments are already written.
+    /// Activates a version, unless another leader was faster. The segments of the version are already written.
     fn take_over(&mut self, context: &SyncContext<'_>, next: NextVersion) -> SyncOutcome {
         let NextVersion { head: next, manifest, segments } = next;
         let read = shared_data::get_as::<Head>(&self.names.head());
@@ -315,8 +315,7 @@ impl Leader {
         self.backoff.reset();
         if let Some(held) = self.poll_wait.succeeded() {
             let warning = format!(
-                "polls are cut after {} s by a proxy on the way to the control plane, which is healthy: polls are shorter from now on; \
-                 a timeout above 30 s there avoids this",
+                "a proxy in front of the control plane cuts polls off after {} s: polls are shorter from now on; set the proxy's timeout above 30 s to avoid this",
                 held.as_secs()
             );
             host::log(LogLevel::Warn, &warning);

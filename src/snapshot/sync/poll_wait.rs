@@ -1,8 +1,9 @@
 //! How long polls are held.
 //!
-//! A proxy between gateway and control plane may end a held poll, with a timeout of its own. The control plane is healthy then. A
-//! poll that was cut is followed at once by one that is not held: it confirms the snapshot, and it distinguishes the proxy's
-//! timeout from a control plane that has ended. If it succeeds, the next polls end before the proxy ends them.
+//! A proxy between gateway and control plane may have its own timeout and end a held poll, although the control plane
+//! is healthy. A poll that was cut is followed immediately by one that is not held: it confirms the snapshot, and it
+//! distinguishes the proxy's timeout from a control plane that has stopped. If it succeeds, the next polls end before
+//! the proxy ends them.
 
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use std::time::Duration;
 const LONGEST: Duration = Duration::from_secs(20);
 /// A poll that ends in an error sooner was refused rather than cut.
 const SHORTEST_CUT: Duration = Duration::from_secs(2);
-/// Polls that end in time before a longer one is tried, in case the proxy has another timeout by now. With a timeout of 15 s,
-/// one poll is cut in 20 minutes.
+/// Number of polls that end in time before a longer one is tried, in case the proxy's timeout has changed. With a
+/// timeout of 15 s, one poll is cut every 20 minutes.
 const POLLS_BEFORE_LONGER: u32 = 100;
 
 /// The wait of the next poll.
@@ -19,7 +20,7 @@ pub(super) struct PollWait {
     limit: Duration,
     /// When the last poll was cut, if no response has arrived since.
     unconfirmed: Option<Duration>,
-    /// When polls were cut, if they are held for less long because of that.
+    /// The time after which polls were cut, if they are held for less time because of that.
     cut_after: Option<Duration>,
     in_time: u32,
 }
@@ -29,7 +30,7 @@ impl PollWait {
         Self { limit: LONGEST, unconfirmed: None, cut_after: None, in_time: 0 }
     }
 
-    /// How long the next poll is held at most; `age` is the maximum age of the snapshot.
+    /// The maximum time for which the next poll is held; `age` is the maximum age of the snapshot.
     pub(super) fn next(&self, age: Option<Duration>) -> Duration {
         if self.unconfirmed.is_some() {
             return Duration::ZERO;
@@ -38,20 +39,21 @@ impl PollWait {
         age.map_or(self.limit, |age| self.limit.min(age / 3))
     }
 
-    /// When polls were cut, if they are held for less long because of that.
+    /// The time after which polls were cut, if they are held for less time because of that.
     pub(super) fn cut_after(&self) -> Option<Duration> {
         self.cut_after
     }
 
-    /// A poll without a response of the control plane has ended after `held`. Returns whether it was cut: then the next one
-    /// follows at once.
+    /// Handles a poll that ended after `held` without a response from the control plane. Returns whether it was cut:
+    /// then the next one follows immediately.
     pub(super) fn was_cut(&mut self, held: Duration) -> bool {
         let is_cut = self.unconfirmed.is_none() && held >= SHORTEST_CUT;
         self.unconfirmed = is_cut.then_some(held);
         is_cut
     }
 
-    /// The control plane responded. Returns after which time polls are cut, if that is known only now.
+    /// Handles a response of the control plane. Returns the time after which polls are cut, if that only became known
+    /// now.
     pub(super) fn succeeded(&mut self) -> Option<Duration> {
         if let Some(held) = self.unconfirmed.take() {
             self.in_time = 0;
@@ -63,7 +65,7 @@ impl PollWait {
         self.in_time = self.in_time.saturating_add(1);
         if self.in_time >= POLLS_BEFORE_LONGER && self.cut_after.is_some() {
             if self.limit >= LONGEST {
-                // As many of the longest polls ended in time.
+                // This many of the longest polls ended in time.
                 self.cut_after = None;
             }
             (self.in_time, self.limit) = (0, LONGEST);

@@ -1,4 +1,4 @@
-//! Many keys at once: into the databases of a control plane that is stopped, through its own storage.
+//! Inserts many keys at once into the databases of a stopped control plane, through its own storage.
 
 use std::ops::Range;
 use std::path::Path;
@@ -15,17 +15,17 @@ use omniflow_store::Store;
 use omniflow_store_sqlite::SqliteStore;
 use uuid::Uuid;
 
-/// Keys in memory at once.
+/// Maximum number of keys in memory.
 const KEYS_AT_ONCE: usize = 10_000;
-/// When all of them were made, 2023-11-14T22:13:20Z.
+/// When all of them were created, 2023-11-14T22:13:20Z.
 const MADE_AT: UnixMillis = UnixMillis(1_700_000_000_000);
 
-/// The name of the key with this number: as long as those that people give.
+/// The name of the key with this number, of a realistic length.
 pub fn name(number: u32) -> String {
     format!("service-{number:07}-prod")
 }
 
-/// The secret of the key with this number, the same each time: nobody outside of a test may ever use it.
+/// The secret of the key with this number, which is always the same. It must never be used outside of tests.
 pub fn secret(number: u32) -> Secret {
     // SplitMix64, which turns numbers in a row into ones that look independent.
     let mut state = u64::from(number);
@@ -38,8 +38,8 @@ pub fn secret(number: u32) -> Secret {
     compose_key(&KeyPrefix::default(), Environment::Live, &mut bytes)
 }
 
-/// Puts the keys with these numbers into the databases in `folder`, in one transaction. Their rate limits are some that
-/// no test reaches, in ten kinds.
+/// Inserts the keys with these numbers into the databases in `folder`, in one transaction. They have ten different rate
+/// limits, which no test reaches.
 pub async fn fill(folder: &Path, numbers: Range<u32>) -> Result<()> {
     let store = SqliteStore::open(folder).await?;
     let scopes = ScopeSet::new(["contacts:read".parse()?, "conversations:read".parse()?])?;
@@ -59,8 +59,8 @@ pub async fn fill(folder: &Path, numbers: Range<u32>) -> Result<()> {
     Ok(())
 }
 
-/// Merges the index of names of the databases in `folder`, as a control plane does beside the changes until nothing is left
-/// to merge.
+/// Merges the index of names of the databases in `folder`, as a control plane does in the background, until nothing is
+/// left to merge.
 pub async fn merge_search_index(folder: &Path) -> Result<()> {
     let store = SqliteStore::open(folder).await?;
     while store.merge_search_segments().await? {}

@@ -1,4 +1,4 @@
-//! From where a key may be used, as Envoy sees the client.
+//! IP allowlists, with the client's address as determined by Envoy.
 
 use std::net::Ipv6Addr;
 
@@ -29,7 +29,7 @@ async fn a_direct_client_is_judged_by_its_connection() {
     let local = key(&stack, "local", &["127.0.0.0/8"]).await;
     let elsewhere = key(&stack, "elsewhere", &["203.0.113.0/24", "2001:db8::/32"]).await;
     assert_eq!(stack.call(contacts(&local)).await.unwrap().status, 200);
-    // What a client says about itself counts for nothing.
+    // Addresses that the client itself states are ignored.
     for forged in ["203.0.113.7", "203.0.113.7, 203.0.113.7", "2001:db8::1"] {
         for name in
             ["x-forwarded-for", "x-real-ip", "forwarded", "x-envoy-external-address", "true-client-ip"]
@@ -53,7 +53,7 @@ async fn behind_a_trusted_proxy_the_last_address_counts() {
         (&v4, "203.0.114.7", false),
         (&v4, "::ffff:203.0.113.7", true),
         (&v4, "198.51.100.1, 203.0.113.7", true),
-        // The left of the list is the client's to write.
+        // The client controls the left part of the list.
         (&v4, "203.0.113.7, 198.51.100.1", false),
         (&v6, "2001:db8::7", true),
         (&v6, "2001:db9::7", false),
@@ -87,7 +87,7 @@ async fn a_forwarded_address_with_a_port_or_brackets_is_counted_and_reported() {
         assert_eq!(stack.envoy.stat(COUNTER).await.unwrap(), n, "{value}");
     }
     let log = stack.envoy.process().log();
-    let warnings = log.matches("X-Forwarded-For has an address with a port or in brackets").count();
+    let warnings = log.matches("X-Forwarded-For contains an address with a port or in brackets").count();
     assert!((1..=2).contains(&warnings), "{warnings} warnings for two workers: {log}");
 }
 

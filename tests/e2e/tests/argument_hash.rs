@@ -19,7 +19,7 @@ const WAIT: Duration = Duration::from_secs(30);
 /// The command in `docs/reference/audit-record.md`.
 const DOCUMENTED: &str = r#"{ printf '%s\n' "$QUERY"; cat body; } | openssl dgst -sha256"#;
 
-/// What a call sent, of which the log has to hold the hash.
+/// The data that a call sent, whose hash must be in the log.
 struct Sent {
     query: String,
     body: Vec<u8>,
@@ -27,7 +27,7 @@ struct Sent {
     partial: bool,
 }
 
-/// Makes calls of different shapes, each to a path of its own.
+/// Makes calls of different shapes, each to a separate path.
 struct Shapes<'a> {
     stack: &'a Stack,
     secret: String,
@@ -44,8 +44,8 @@ impl<'a> Shapes<'a> {
         Self { stack, secret, sent: HashMap::new() }
     }
 
-    /// Notes what a call to the path of this name will send; gives its target, without a question mark where there is no
-    /// query. A name that begins with a slash is the path itself.
+    /// Records what a call to the path of this name will send; returns its target, without a question mark if there is
+    /// no query. A name that begins with a slash is the path itself.
     fn target(&mut self, name: &str, query: Option<&str>, body: &[u8], partial: bool) -> String {
         let path = if name.starts_with('/') { name.to_owned() } else { format!("{CONTACTS}/{name}") };
         let sent = Sent { query: query.unwrap_or_default().to_owned(), body: body.to_vec(), partial };
@@ -53,7 +53,7 @@ impl<'a> Shapes<'a> {
         query.map_or(path.clone(), |query| format!("{path}?{query}"))
     }
 
-    /// A call whose body comes in one piece, or in the frames that the client chooses.
+    /// A call whose body is sent in one piece, or in frames chosen by the client.
     fn call(&mut self, method: &str, name: &str, query: Option<&str>, body: &[u8]) -> Call {
         let target = self.target(name, query, body, false);
         Call::new(method, &target).header("x-api-key", &self.secret).body(body)
@@ -68,7 +68,7 @@ impl<'a> Shapes<'a> {
         omniflow_harness::client::exchange(self.stack.envoy.port(), bytes).await.unwrap().status
     }
 
-    /// Compares all of them with what OpenSSL makes of what was sent.
+    /// Compares all of them with the output of OpenSSL for the sent data.
     async fn check(&self) {
         let query = "key=shapes&limit=500";
         let records = eventually(WAIT, || async {
@@ -92,13 +92,13 @@ impl<'a> Shapes<'a> {
     }
 }
 
-/// Runs what is documented, in a folder that has the body as a file.
+/// Runs the documented command in a folder that contains the body as a file.
 fn openssl(folder: &Path, query: &str, body: &[u8]) -> String {
     fs::write(folder.join("body"), body).unwrap();
     let output =
         Command::new("sh").args(["-c", DOCUMENTED]).env("QUERY", query).current_dir(folder).output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    // Releases of OpenSSL differ in what they say before it.
+    // Releases of OpenSSL print different text before it.
     let text = String::from_utf8(output.stdout).unwrap();
     text.split_whitespace().last().unwrap().to_owned()
 }
@@ -134,7 +134,7 @@ async fn in_one_piece_over_both_protocols() {
     let mut shapes = Shapes::new(&stack).await;
     let large = large();
     for protocol in ["http1", "http2"] {
-        // One connection for all: a call must begin anew.
+        // One connection for all, because each call must start from scratch.
         let mut connection = match protocol {
             "http1" => Connection::http1(stack.envoy.port()).await.unwrap(),
             _ => Connection::http2(stack.envoy.port()).await.unwrap(),
@@ -202,7 +202,7 @@ async fn in_pieces_with_trailers_and_after_a_pause() {
     shapes.check().await;
 }
 
-/// `Expect: 100-continue`: the body comes when it was asked for.
+/// `Expect: 100-continue`: the body is sent when it is requested.
 async fn expects_to_be_asked(shapes: &mut Shapes<'_>) {
     let target = shapes.target("expect", Some("a=1"), b"asked for", false);
     let head = shapes.head("POST", &target) + "expect: 100-continue\r\ncontent-length: 9\r\n\r\n";
@@ -217,7 +217,7 @@ async fn expects_to_be_asked(shapes: &mut Shapes<'_>) {
     assert_eq!(status, *b"HTTP/1.1 200");
 }
 
-/// A body of which each byte comes alone: the next one when the upstream's side has had time to see the one before.
+/// A body sent byte by byte: each byte after the upstream has had time to receive the previous one.
 async fn comes_byte_by_byte(shapes: &mut Shapes<'_>) {
     let body = b"slowly";
     let target = shapes.target("slow", Some("a=1"), body, false);
@@ -273,7 +273,7 @@ async fn an_answer_before_the_end_of_the_body() {
     });
     let stack = Stack::start(options).await.unwrap();
     let mut shapes = Shapes::new(&stack).await;
-    // An upstream that answers as soon as it has seen the beginning of the body.
+    // An upstream that responds as soon as it has received the beginning of the body.
     let upstream = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut seen = Vec::new();
@@ -281,7 +281,7 @@ async fn an_answer_before_the_end_of_the_body() {
             assert_ne!(stream.read_buf(&mut seen).await.unwrap(), 0);
         }
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
-        // Whatever else comes is not for it.
+        // Any further data is not for it.
         let _ = stream.read_to_end(&mut seen).await;
     });
     let target = shapes.target("early", Some("a=1"), b"abc", true);

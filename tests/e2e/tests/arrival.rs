@@ -1,4 +1,4 @@
-//! What arrives in the audit log, and what does not, adds up to Envoy's own counters, which outlive a VM.
+//! The records and gaps in the audit log add up to Envoy's own counters, which outlive a VM.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ const WAIT: Duration = Duration::from_secs(60);
 const COUNTER: &str = "wasmcustom.omniflow_decisions_";
 const LOST: &str = "wasmcustom.omniflow_audit_records_lost";
 
-/// How many calls an item of the log stands for.
+/// Number of calls that an item of the log represents.
 fn calls(item: &Value) -> u64 {
     item["aggregated_calls"].as_u64().unwrap_or(1)
 }
@@ -29,7 +29,7 @@ async fn counted(stack: &Stack) -> Result<HashMap<String, u64>> {
     Ok(counters.filter(|(_, n)| *n > 0).collect())
 }
 
-/// Waits until the log accounts for every call that Envoy has counted; gives its items and gaps.
+/// Waits until the log accounts for every call that Envoy has counted; returns its items and gaps.
 async fn accounted(stack: &Stack) -> (Vec<Value>, Vec<Value>) {
     eventually(WAIT, || async {
         let counted: u64 = counted(stack).await?.values().sum();
@@ -134,7 +134,7 @@ async fn what_a_full_buffer_loses_is_what_the_gaps_say() {
     assert_eq!((vms.len(), of_all), (2, 2), "one gap for each worker: {gaps:?}");
 }
 
-/// What a VM had in its buffer when it ended is reported by the others, and the gap names it.
+/// The records in the buffer of a crashed VM are reported by the other VMs as a gap.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_vm_takes_along_is_a_gap_that_names_it() {
     let options = StackOptions::workers(2)

@@ -1,4 +1,4 @@
-//! Under load and with a control plane that is killed over and over: nothing is lost, nothing is there twice.
+//! Under load, and with a control plane that is killed repeatedly, no record is lost or duplicated.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::support::contacts;
 const WAIT: Duration = Duration::from_secs(120);
 const CLIENTS: u32 = 32;
 
-/// How hard it is made.
+/// The intensity of the test.
 struct Trial {
     rate: u32,
     kills: u32,
@@ -25,7 +25,7 @@ struct Trial {
 
 impl Trial {
     async fn run(self) {
-        // Envoy answers itself, so that its workers have the machine for themselves.
+        // Envoy itself responds, so that its workers have the machine to themselves.
         let options = StackOptions::workers(2).edit(|config| {
             let routes = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/route_config/virtual_hosts/0/routes";
             let routes = config.pointer_mut(routes).context("no routes")?;
@@ -72,7 +72,7 @@ impl Trial {
     }
 }
 
-/// Calls that the log says are lost.
+/// Calls that the log reports as lost.
 async fn missing(stack: &Stack) -> u64 {
     let gaps = stack.control_plane.list("/v1/audit/gaps").await.unwrap();
     gaps.iter().filter_map(|gap| gap["missing"].as_u64()).sum()

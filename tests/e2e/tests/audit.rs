@@ -1,4 +1,4 @@
-//! Every call stands in the audit log, exactly once.
+//! Every call is in the audit log exactly once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -107,7 +107,7 @@ async fn each_of_ten_thousand_calls_is_recorded_once() {
             }
         }));
     }
-    // The control plane goes away in the middle, without a word, and comes back.
+    // The control plane disappears in the middle without notice, and returns.
     eventually(WAIT, || async {
         let done = next.load(Ordering::Relaxed);
         ensure!(done > CALLS / 2, "{done} calls");

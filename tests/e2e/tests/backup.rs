@@ -1,4 +1,4 @@
-//! A backup taken under load is restored, while clients keep calling.
+//! A backup taken under load is restored while clients keep calling.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -16,14 +16,14 @@ use crate::support::{self, connections, contacts, create_call, created, refusal}
 
 const WAIT: Duration = Duration::from_secs(20);
 const CLIENTS: usize = 6;
-/// Enough that the kernel gives some to each worker.
+/// Enough for the kernel to assign some to each worker.
 const CONNECTIONS: usize = 8;
-/// Keys that the load makes before the next step.
+/// Number of keys that the load creates before the next step.
 const ENOUGH: usize = 60;
 
-/// Clients that make keys as fast as they can.
+/// Clients that create keys as fast as they can.
 struct Load {
-    /// The keys that were answered with 201.
+    /// The keys whose creation received a 201.
     answered: Arc<Mutex<Vec<NewKey>>>,
     stop: Arc<AtomicBool>,
     clients: Vec<JoinHandle<Result<()>>>,
@@ -119,14 +119,14 @@ impl Watch {
     }
 }
 
-/// Runs `omf db …` and gives its outcome.
+/// Runs `omf db …` and returns its outcome.
 async fn db(arguments: &[&str], paths: [&Path; 2], flags: &[&str]) -> Output {
     let mut command = omf_command().unwrap();
     command.arg("db").args(arguments).arg(paths[0]).arg("--data-dir").arg(paths[1]).args(flags);
     support::run(command).await
 }
 
-/// The same where it has to succeed; its JSON.
+/// Runs a command that must succeed, and returns its JSON.
 async fn db_json(arguments: &[&str], paths: [&Path; 2], flags: &[&str]) -> Value {
     let output = db(arguments, paths, &[flags, &["--json"]].concat()).await;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -134,7 +134,7 @@ async fn db_json(arguments: &[&str], paths: [&Path; 2], flags: &[&str]) -> Value
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Starts a control plane over a restored folder, on the port of the one before it.
+/// Starts a control plane with a restored folder, on the port of the previous one.
 async fn serve(stack: &mut Stack, folder: &Path) {
     let options = ControlPlaneOptions {
         log: stack.folder().join("restored.log"),
@@ -148,7 +148,7 @@ async fn published(stack: &Stack) -> u64 {
     stack.control_plane.get("/v1/gateways").await.unwrap()["version"].as_u64().unwrap()
 }
 
-/// What a call with each of these keys gets, where all get the same.
+/// The response to calls with these keys, if all receive the same.
 async fn all_get(stack: &Stack, keys: &[NewKey], expected: (u16, Option<&str>)) {
     let mut clients = connections(stack.envoy.port(), 1).await.unwrap();
     for key in keys {
@@ -158,7 +158,7 @@ async fn all_get(stack: &Stack, keys: &[NewKey], expected: (u16, Option<&str>)) 
     }
 }
 
-/// Every key that was answered before the backup is listed and passes; what came after the backup is undone.
+/// Every key that was acknowledged before the backup is listed and accepted; changes after the backup are undone.
 async fn is_as_of_the_backup(stack: &Stack, kept: &[NewKey], created_after: &[NewKey], revoked: &[NewKey]) {
     let listed = stack.control_plane.list("/v1/keys?limit=500").await.unwrap();
     let is_listed = |key: &NewKey| listed.iter().any(|listed| listed["id"] == key.id.as_str());
@@ -197,7 +197,7 @@ async fn a_backup_under_load_restores_every_key_and_admits_no_revoked_one() {
     for key in &kept[..5] {
         stack.control_plane.revoke(&key.id, Some(WAIT)).await.unwrap();
     }
-    // Those answered while the backup ran may be in it or not; those asked for after it are not.
+    // Keys acknowledged while the backup was running may or may not be in it; keys requested later are not.
     load.end().await;
     let later = Load::start(&stack, "later");
     later.until(10).await;
@@ -224,7 +224,7 @@ async fn a_backup_under_load_restores_every_key_and_admits_no_revoked_one() {
     serve(&mut stack, &new).await;
     is_as_of_the_backup(&stack, kept, &created_after, &revoked).await;
 
-    // Once more, over the folder it came from.
+    // Once more, over the original folder.
     let held = published(&stack).await;
     stack.control_plane.stop().unwrap();
     let restored = db_json(&["restore"], [&backup, &old], &["--replace"]).await;
@@ -233,7 +233,7 @@ async fn a_backup_under_load_restores_every_key_and_admits_no_revoked_one() {
     serve(&mut stack, &old).await;
     is_as_of_the_backup(&stack, kept, &created_after, &revoked).await;
 
-    // Changes after the restore are effective at once.
+    // Changes after the restore are effective immediately.
     let wait = Some(Duration::from_secs(5));
     let answer = stack.control_plane.revoke(&kept[0].id, wait).await.unwrap();
     assert_eq!(answer["enforcement"]["complete"], true, "{answer}");

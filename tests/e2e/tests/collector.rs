@@ -1,4 +1,4 @@
-//! What receives OpenTelemetry logs over HTTP, in place of a collector: it decodes what arrives.
+//! A receiver of OpenTelemetry logs over HTTP, in place of a collector. It decodes the requests.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -16,10 +16,10 @@ use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// A receiver that is there. Dropping it closes its port; what it took stays in [`Taken`].
+/// A running receiver. Dropping it closes its port; the received records stay in [`Taken`].
 pub(crate) struct Collector(JoinHandle<()>);
 
-/// All that was ever taken.
+/// All received records.
 #[derive(Clone, Default)]
 pub(crate) struct Taken(Arc<Mutex<Vec<LogRecord>>>);
 
@@ -60,7 +60,7 @@ async fn take(request: Request<Incoming>, taken: Taken) -> Result<Response<Full<
     assert_eq!(request.uri().path(), "/v1/logs");
     assert_eq!(request.headers()["content-type"], "application/x-protobuf");
     let Ok(body) = request.into_body().collect().await else {
-        // Cut off in the middle: nobody waits for the answer.
+        // Cut off in the middle: nothing waits for the response.
         return Ok(Response::default());
     };
     let request = ExportLogsServiceRequest::decode(body.to_bytes()).unwrap();

@@ -1,4 +1,4 @@
-//! Every command of `omf`, run as a process of its own against a real control plane and a real gateway.
+//! Every command of `omf`, run as a separate process with a real control plane and a real gateway.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 
 use crate::support::{self, CONTACTS, contacts, files_with};
 
-/// Runs commands and notes which.
+/// Runs commands and records which ones.
 struct Omf {
     url: String,
     token_file: PathBuf,
     folder: PathBuf,
     run: BTreeSet<String>,
-    /// The secrets that were handed out.
+    /// The secrets that were created.
     secrets: Vec<String>,
 }
 
@@ -37,7 +37,7 @@ impl Omf {
         }
     }
 
-    /// Runs a command line, whose `words` are divided by single spaces, in a folder of its own.
+    /// Runs a command line, whose `words` are separated by single spaces, in a separate folder.
     async fn run(&mut self, words: &str) -> Output {
         self.run_with(words, Stdio::null()).await
     }
@@ -60,7 +60,7 @@ impl Omf {
         self.run.insert(longest.unwrap_or_else(|| panic!("{words:?} is no command")));
     }
 
-    /// The same where it has to succeed: what it prints.
+    /// Runs a command that must succeed, and returns its output.
     async fn says(&mut self, words: &str) -> String {
         let output = self.run(words).await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -72,7 +72,7 @@ impl Omf {
         serde_json::from_str(&self.says(words).await).unwrap()
     }
 
-    /// The same where it has to fail with this exit code: what it says.
+    /// Runs a command that must fail with this exit code, and returns its error output.
     async fn fails(&mut self, code: i32, words: &str) -> String {
         let output = self.run(words).await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -152,7 +152,7 @@ async fn leaks(omf: &mut Omf, stack: &Stack) {
     assert!(!said.contains(&secret) && !said.contains(&successor), "{said}");
     assert_eq!((status_of(stack, &secret).await, status_of(stack, &successor).await), (401, 200));
 
-    // A secret that is printed stands alone.
+    // A printed secret is the only output.
     fs::write(omf.folder.join("paste"), format!("{successor} {successor}")).unwrap();
     let third = omf.says("key leaked --scan paste --replace").await;
     assert_eq!(status_of(stack, third.trim_end()).await, 200);
@@ -175,7 +175,7 @@ async fn tokens(omf: &mut Omf) {
     omf.says("token create --name review --role auditor --output-file token").await;
     assert!(read(&omf.folder, "token").starts_with("omf_"));
     assert!(omf.says("token list").await.contains("review"));
-    assert!(omf.says("doctor --token-file token").await.contains("with the role auditor"));
+    assert!(omf.says("doctor --token-file token").await.contains("with the auditor role"));
     omf.says("token create --name second --role admin --output-file admin").await;
     assert!(omf.says("doctor --token-file admin").await.contains("with the role admin"));
     omf.says("token revoke review").await;
@@ -217,7 +217,7 @@ async fn policy(omf: &mut Omf, stack: &Stack) {
     let line = toml.lines().position(|line| line.starts_with("path")).unwrap() + 1;
     assert!(said.contains(&format!("bad.toml: line {line}: /routes/0/path")), "{said}");
 
-    // A key of another system goes on working.
+    // A key of another system keeps working.
     let foreign = "sk_live_4eC39HqLyjWDarjtT1zdp7dc";
     fs::write(omf.folder.join("foreign"), format!("{foreign}\n")).unwrap();
     assert_eq!(status_of(stack, foreign).await, 401);
@@ -318,7 +318,7 @@ async fn doctor(omf: &mut Omf, stack: &Stack) {
         assert!(said.contains(check), "{check}: {said}");
     }
     assert!(!said.contains("failure"), "{said}");
-    // An upstream in the gateway's place lets everybody pass.
+    // An upstream in place of the gateway accepts all requests.
     let upstream = format!("http://127.0.0.1:{}", stack.live.port());
     let output = omf.run(&format!("doctor --json --gateway {upstream}")).await;
     assert_eq!(output.status.code(), Some(1));
@@ -331,7 +331,7 @@ async fn doctor(omf: &mut Omf, stack: &Stack) {
     assert!(String::from_utf8_lossy(&said.stdout).contains("is it running?"), "{said:?}");
 }
 
-/// `omf serve` by itself: the other commands need it already.
+/// `omf serve` itself: the other commands already need it running.
 async fn serve(omf: &mut Omf) {
     let port = Port::reserve().unwrap();
     let words = ["serve", "--data-dir", "served", "--listen", &format!("127.0.0.1:{}", port.number())];
@@ -368,7 +368,7 @@ async fn databases(omf: &mut Omf, stack: &Stack) {
     omf.says("db backup again --config omf.toml").await;
     assert!(omf.fails(1, "db restore copy --data-dir restored").await.contains("--replace"));
     assert!(omf.fails(1, "db restore policy.json --data-dir x").await.contains("is not a backup"));
-    assert!(omf.fails(1, "token recover --data-dir nowhere").await.contains("has no databases"));
+    assert!(omf.fails(1, "token recover --data-dir nowhere").await.contains("contains no"));
     let recovered = omf.says("token recover --data-dir restored").await.trim().to_owned();
     assert!(recovered.starts_with("omf_token_"), "a token, and nothing else");
     omf.secrets.push(recovered);
@@ -391,7 +391,7 @@ async fn every_command_does_its_work() {
     let all: BTreeSet<String> = commands::commands().into_iter().collect();
     let left: Vec<&String> = all.difference(&omf.run).collect();
     assert!(left.is_empty(), "no test runs these: {left:?}");
-    // Everything that the run has written: logs of all processes, databases with their logs, backups.
+    // All files written during the run: logs of all processes, databases with their logs, backups.
     omf.secrets.push(stack.control_plane.admin_token().to_owned());
     let meant =
         ["secret", "token", "admin", "auditor", "foreign", "admin-token", "spilt", "paste", "successor"];

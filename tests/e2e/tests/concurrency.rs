@@ -1,4 +1,4 @@
-//! Many clients make keys at once, also while the control plane is killed.
+//! Many clients create keys at the same time, even while the control plane is killed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,16 +20,16 @@ const KEYS: usize = 1_000;
 /// For one key, over a restart of the control plane.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// What became of one name.
+/// The outcome for one name.
 #[derive(Debug)]
 enum Outcome {
     /// Answered with 201.
     Answered(NewKey),
-    /// The answer was lost; on another try the name was taken.
+    /// The response was lost; on a retry, the name was taken.
     Unanswered,
 }
 
-/// What became of the names that one client took.
+/// The outcomes for the names of one client.
 type Outcomes = Vec<(String, Outcome)>;
 
 /// Clients that share the names `key-0` to `key-999`.
@@ -72,7 +72,7 @@ impl Clients {
     }
 }
 
-/// Tries until there is an answer.
+/// Tries until there is a response.
 async fn create(port: u16, token: &str, name: &str) -> Result<Outcome> {
     eventually(WITHIN, || async {
         let response = client::call(port, create_call(name, token)).await?;
@@ -126,7 +126,7 @@ async fn image(stack: &Stack, token: &str) -> Result<BTreeSet<(String, u16)>> {
     }
 }
 
-/// What was answered is there and works, and nothing is there by half.
+/// Every acknowledged key exists and works, and no key exists partially.
 async fn check(stack: &Stack, outcomes: &BTreeMap<String, Outcome>) {
     assert_eq!(outcomes.len(), KEYS, "every name has its outcome");
     let listed = stack.control_plane.list("/v1/keys?limit=500").await.unwrap();

@@ -1,4 +1,4 @@
-//! The configurations that we ship are accepted by the Envoy that we ship them for, and keep their promises.
+//! The shipped configurations are accepted by the supported Envoy, and have the documented properties.
 
 use std::fs;
 use std::path::PathBuf;
@@ -46,13 +46,13 @@ fn envoy_refuses_an_unknown_field() {
     assert!(error.contains("no_such_field"), "{error}");
 }
 
-/// A Wasm filter that Envoy skips must not open the door: the guard stands right behind it, wherever it is used.
+/// A Wasm filter that Envoy skips must not open access: the guard comes directly after it, wherever it is used.
 #[test]
 fn the_guard_is_right_behind_every_filter() {
     for path in shipped() {
         let text = fs::read_to_string(&path).unwrap();
         let documents = text.split("\n---\n").map(|document| {
-            // Placeholders stand where a number or a text is, so the file is YAML as it is.
+            // Placeholders replace numbers or texts, so the file is valid YAML as it is.
             bootstrap::parse(document).unwrap_or_else(|error| panic!("{}: {error:#}", path.display()))
         });
         let mut chains = 0;

@@ -1,4 +1,4 @@
-//! The settings of `omf serve`: where they come from, and what `omf config check` says about them.
+//! The settings of `omf serve`: their sources, and the output of `omf config check`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -43,7 +43,7 @@ log = "inof"
 audit_days = 0
 "#;
 
-/// Runs it in this folder; what it prints, both ways, and its exit code.
+/// Runs it in this folder; returns standard output, standard error and the exit code.
 fn check(folder: &Path, arguments: &str, environment: &[(&str, &str)]) -> String {
     let mut command = omf_command().unwrap();
     command.env_remove("OMF_LOG").envs(environment.iter().copied()).current_dir(folder);

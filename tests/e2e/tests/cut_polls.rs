@@ -89,6 +89,6 @@ async fn polls_that_a_proxy_cuts_cost_no_call_and_no_time() -> Result<()> {
     let mut doctor = omf(&stack);
     doctor.arg("doctor");
     let report = String::from_utf8(run(doctor).await.stdout)?;
-    ensure!(report.contains("polls of 1 gateways are ended after 4 s by a proxy"), "{report}");
+    ensure!(report.contains("cuts off the polls of 1 gateway after 4 s"), "{report}");
     Ok(())
 }

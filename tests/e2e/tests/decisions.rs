@@ -1,5 +1,5 @@
-//! The decision table of `policy/`, through Envoy: the filter decides every case as the pure core does, and every
-//! answer has the status, headers and record that its reason asks for.
+//! The decision table of `policy/`, through Envoy: the filter decides every case like the pure core, and every response
+//! has the status, headers and record that its reason requires.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(crate) fn table() -> Vec<Value> {
 
 #[tokio::test]
 async fn the_filter_decides_as_the_table_says() {
-    // Imported keys have a policy of their own: `imported_keys.rs`.
+    // Imported keys have a separate policy: `imported_keys.rs`.
     let table: Vec<Value> = table().into_iter().filter(|case| !is_about_imports(case)).collect();
     // One trusted hop, so that each case can come from its own address.
     let stack = Stack::start(StackOptions { trusted_hops: 1, ..StackOptions::workers(2) }).await.unwrap();
@@ -83,7 +83,7 @@ async fn prepare<'t>(stack: &Stack, case: &'t Value, number: usize) -> Result<Pr
     Ok(Prepared { case, secret: key.secret })
 }
 
-/// Makes the calls of a case and checks the answer to the last.
+/// Makes the calls of a case and checks the response to the last one.
 pub(crate) async fn run(port: u16, prepared: &Prepared<'_>, number: usize) -> Result<()> {
     let case = prepared.case;
     for _ in 0..case["key"]["calls_before"].as_u64().unwrap_or(0) {
@@ -170,7 +170,7 @@ fn canonical(address: &str) -> String {
     address.trim_start_matches("::ffff:").to_owned()
 }
 
-/// Every call stands in the audit log, with the same reason and endpoint.
+/// Every call is in the audit log, with the same reason and endpoint.
 async fn check_records(stack: &Stack, expected: &HashMap<String, &Value>) -> Result<()> {
     let records = eventually(WAIT, || async {
         let records = stack.control_plane.audit("limit=500").await?;

@@ -1,4 +1,4 @@
-//! A graceful end loses no record: neither that of a configuration, nor that of a filter, nor that of Envoy.
+//! A graceful shutdown loses no record, whether of a configuration, of a filter, or of Envoy.
 
 use std::collections::HashSet;
 use std::fs;
@@ -27,10 +27,10 @@ const MARGIN_MS: u64 = 1_000;
 const REQUESTS: &str = "http.ingress.downstream_rq_total";
 /// Attempts to reach a control plane that is not there.
 const REFUSED: &str = "cluster.omniflow_control_plane.upstream_cx_connect_fail";
-/// What Envoy calls it when only what stands behind a listener's address is another.
+/// Envoy's name for an update that replaces only the filter chain of a listener.
 const REPLACED: &str = "listener_manager.listener_in_place_updated";
 
-/// A stack whose listener stands in a file of its own, which Envoy reads again when it is replaced.
+/// A stack whose listener is in a separate file, which Envoy reads again when it is replaced.
 pub(crate) struct Replaceable {
     pub(crate) stack: Stack,
     secret: String,
@@ -73,7 +73,7 @@ impl Replaceable {
         .unwrap();
     }
 
-    /// Waits until so many more requests have come.
+    /// Waits for this many more requests.
     async fn hear(&self, requests: u64) {
         let enough = self.stat(REQUESTS).await + requests;
         eventually(WAIT, || async {
@@ -122,7 +122,7 @@ async fn logged_and_missing_calls(stack: &Stack) -> Result<(u64, u64)> {
     Ok((calls, gaps.iter().filter_map(|gap| gap["missing"].as_u64()).sum()))
 }
 
-/// Waits until each request that Envoy has counted stands in the log, and nothing is on its way or said to be lost.
+/// Waits until each request that Envoy has counted is in the log, and no record is in transit or reported as lost.
 async fn nothing_lost(stack: &Stack) -> u64 {
     eventually(WAIT, || async {
         let counted = stack.envoy.stat(REQUESTS).await?;
@@ -152,7 +152,7 @@ async fn a_new_configuration_loses_no_record_of_the_old_one() {
     assert_eq!(gateway.stat("wasmcustom.omniflow_audit_records_lost").await, 0);
 }
 
-/// Another filter has VMs of its own, and Envoy takes those of the old one away with all that is in them.
+/// Another filter has its own VMs, and Envoy removes those of the old one with all their data.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_filter_loses_no_record_of_the_old_one() {
     let gateway = Replaceable::start(StackOptions::workers(2)).await;
@@ -168,7 +168,7 @@ async fn a_new_filter_loses_no_record_of_the_old_one() {
     nothing_lost(&gateway.stack).await;
 }
 
-/// Records that were handed over wait for a control plane that is away.
+/// Records that were handed over wait for an unavailable control plane.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_handed_over_waits_for_the_control_plane() {
     let mut gateway = Replaceable::start(StackOptions::workers(2)).await;
@@ -191,7 +191,8 @@ async fn what_was_handed_over_waits_for_the_control_plane() {
     nothing_lost(&gateway.stack).await;
 }
 
-/// The VMs of another control plane's cluster do not know those of the old one: the last of these delivers itself.
+/// The VMs with the cluster of another control plane do not share state with the old ones: the last of the old ones
+/// delivers its records itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_that_gets_another_cluster_loses_no_record_either() {
     let options = StackOptions::workers(2).edit(|config| {
@@ -239,7 +240,7 @@ async fn an_envoy_that_is_drained_before_it_ends_loses_no_record() {
     let done = load.stop().await;
     assert!(status.success(), "{status}");
 
-    // Nobody delivers any more, so what is here now is all.
+    // No VM delivers records anymore, so the log is complete.
     let counted = stack.envoy.access_log().unwrap().len() as u64;
     assert!(counted >= done.answered && counted > 1_000, "{counted} of {done:?}");
     assert_eq!(logged_and_missing_calls(&stack).await.unwrap(), (counted, 0));

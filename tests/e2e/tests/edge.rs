@@ -1,5 +1,5 @@
-//! The control plane's own edge, as a stranger meets it: connections that send next to nothing, heads and bodies that are
-//! too long, files and memory that are nobody else's.
+//! The control plane's own edge, exposed to strangers: connections that send almost nothing, headers and bodies that
+//! are too long, and files and memory that must stay private.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -61,8 +61,9 @@ fn raise_file_limit() {
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
 }
 
-/// One connection after the other to the same end: something to begin with, then a byte a second. It comes so many
-/// milliseconds after the first, and keeps that distance: what is looked at is many connections, and not its arrival in one moment.
+/// A sequence of connections with the same purpose: some opening bytes, then one byte per second. Each starts `place`
+/// milliseconds after the first and keeps that distance, because the test is about many connections, not about their
+/// simultaneous arrival.
 async fn drip(
     address: SocketAddr,
     place: usize,
@@ -79,7 +80,7 @@ async fn drip(
         if let Some(source) = source {
             socket.bind((source, 0).into()).unwrap();
         }
-        // What it leaves behind would be ports that nobody gets for a minute.
+        // Otherwise, it would leave ports that cannot be used for a minute.
         socket.set_zero_linger().unwrap();
         let Ok(mut stream) = socket.connect(address).await else { continue };
         if stream.write_all(&opening.0).await.is_err() {
@@ -150,7 +151,7 @@ fn openings(gateway: &str) -> Vec<Opening> {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     // POST / at the authority x, by HPACK's static table (RFC 7541, appendix A); the stream stays open.
     const STREAM: &[u8] = &[0, 0, 6, 1, 4, 0, 0, 0, 1, 0x83, 0x86, 0x84, 0x41, 1, b'x'];
-    // DATA of 16,383 bytes, of which one comes a second; and HEADERS likewise.
+    // DATA of 16,383 bytes, sent at one byte per second; likewise HEADERS.
     const DATA: &[u8] = &[0, 0x3f, 0xff, 0, 0, 0, 0, 0, 1];
     const HEADERS: &[u8] = &[0, 0x3f, 0xff, 1, 4, 0, 0, 0, 1];
     vec![
@@ -170,7 +171,7 @@ fn openings(gateway: &str) -> Vec<Opening> {
     ]
 }
 
-/// What 10,000 connections that send a byte a second do to an admin.
+/// The effect on an admin of 10,000 connections that send one byte per second.
 async fn besiege(elsewhere: bool) {
     let _turn = SIEGE.lock().await;
     raise_file_limit();

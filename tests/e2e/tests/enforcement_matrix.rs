@@ -1,5 +1,6 @@
-//! What an administrator learns about a revocation in each state of a gateway: the answer and the exit code of
-//! `omf key revoke --wait`, `omf doctor`, and the console. A gateway that may still serve is never missing from it.
+//! What an administrator sees about a revocation in each state of a gateway: the output and the exit code of
+//! `omf key revoke --wait`, `omf doctor`, and the console. A gateway that may still be serving requests is never
+//! missing.
 
 use std::time::{Duration, Instant};
 
@@ -137,7 +138,7 @@ async fn healthy_restarted_killed_and_stopped_gateways() {
     let none = Row {
         state: "removed",
         exit_code: 0,
-        answer: "no gateway is known",
+        answer: "no gateways are known",
         doctor: "none seen in the last 24 hours",
         console: "No gateways yet",
     };
@@ -150,7 +151,7 @@ async fn healthy_restarted_killed_and_stopped_gateways() {
     let stopped = Row {
         state: "stopped",
         exit_code: 0,
-        answer: "no gateway is known",
+        answer: "no gateways are known",
         doctor: "ended, last seen",
         console: "ended</span>",
     };
@@ -188,7 +189,7 @@ async fn gateways_whose_token_expired_or_was_revoked() {
     let (second, id) = token(&stack, "second", None).await;
     stack.envoy.restart_with_token(second).await.unwrap();
     stack.in_step().await.unwrap();
-    // The run with the old token was rejected until it ended, so that nobody saw its end.
+    // The run with the old token was rejected until it ended, so its end was not observed.
     let renewed = healthy("token replaced");
     eventually(WAIT, || check(&stack, &renewed)).await.unwrap();
 

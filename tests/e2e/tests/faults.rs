@@ -1,4 +1,4 @@
-//! What must not break the gateway: bad configuration, a control plane that is wrong or not there at all.
+//! Faults that must not break the gateway: an invalid configuration, or a control plane that is faulty or missing.
 
 use std::time::Duration;
 
@@ -104,7 +104,7 @@ async fn a_grpc_client_without_a_policy_gets_unavailable() {
     assert_eq!((response.status, response.grpc_status()), (200, Some(14)));
 }
 
-/// If Envoy skips the filter, for whatever reason, the guard lets nothing through.
+/// If Envoy skips the filter, for whatever reason, the guard refuses all requests.
 #[tokio::test]
 async fn without_the_filter_the_guard_refuses() {
     let gateway = gateway(1, |options| {
@@ -179,7 +179,7 @@ async fn a_wrong_control_plane_leaves_the_last_good_snapshot_effective() {
         let polls = hostile.polls();
         hostile.answer(answer);
         eventually(WAIT, || async {
-            // Given, and followed by another poll: the gateway has made of it what it will.
+            // The response was sent, and another poll followed: the gateway has finished processing it.
             ensure!(hostile.is_drained() && hostile.polls() >= polls + 2, "not polled again");
             ensure!(hostile.polled_version() == 100, "at {}", hostile.polled_version());
             Ok(())
@@ -192,7 +192,7 @@ async fn a_wrong_control_plane_leaves_the_last_good_snapshot_effective() {
     assert!(gateway.envoy.stat("wasmcustom.omniflow_snapshots_rejected").await.unwrap() >= 15);
     assert_eq!(gateway.envoy.stat("wasm.omniflow.vm_reload").await.unwrap(), 0, "no VM has ended");
 
-    // After all that, a right answer is taken.
+    // After all that, a valid response is accepted.
     hostile.answer(Answer::Delta(revoke(100, 101)));
     eventually(WAIT, || async {
         let response = gateway.envoy.call(contacts(key.expose())).await?;

@@ -1,4 +1,4 @@
-//! What surrounds the filter, without the filter: Envoy as the harness runs it, and its routes.
+//! The surroundings of the filter, without the filter: Envoy as run by the harness, and its routes.
 
 use std::time::Duration;
 

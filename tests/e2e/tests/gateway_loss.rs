@@ -1,4 +1,4 @@
-//! An Envoy that ends without having been drained takes calls along: the log says so, with what is known of them.
+//! An Envoy that ends without a drain loses the records of calls: the log contains a gap with the known facts.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use crate::support::{CONTACTS, now_millis, omf, run};
 const WAIT: Duration = Duration::from_secs(60);
 /// Seconds after which a silent gateway counts as gone.
 const LEASE: u64 = 2;
-/// For so long nothing must have been said of one that is gone, in milliseconds: its lease, and several looks.
+/// How long nothing may be reported about a lost gateway, in milliseconds: its lease, and several checks.
 const SILENCE_MS: u64 = LEASE * 1_000 + 4_000;
 /// From the last batches to a second after the end, on a machine that is busy.
 const MOMENT: Duration = Duration::from_secs(5);
@@ -27,11 +27,11 @@ const FIRST: usize = 100;
 struct Sent {
     path: String,
     at: u64,
-    /// When the answer was there, if one came.
+    /// When the response arrived, if there was one.
     answered_at: Option<u64>,
 }
 
-/// Clients that note each of their calls, which are distinguished by their paths.
+/// Clients that record each of their calls, which are distinguished by their paths.
 struct Clients {
     stop: Arc<AtomicBool>,
     sent: Arc<Mutex<Vec<Sent>>>,
@@ -96,8 +96,8 @@ async fn start() -> (Stack, String) {
     (stack, secret)
 }
 
-/// Waits until there are many calls and each worker has delivered: of one that never has, nobody knows since when it holds
-/// something, and a gap has no beginning.
+/// Waits until there are many calls and each worker has delivered: for one that never has, the time of its first
+/// undelivered call is unknown, and its gap has no start.
 async fn busy(stack: &Stack, clients: &Clients) {
     eventually(WAIT, || async {
         let answered = clients.answered();
@@ -134,7 +134,7 @@ fn millis(time: &Value) -> u64 {
     u64::try_from(time.as_millisecond()).unwrap()
 }
 
-/// Holds the gap against what the clients know.
+/// Compares the gap with the records of the clients.
 async fn covers_what_is_missing(stack: &Stack, sent: &[Sent], widest: Duration) {
     let gap = the_gap(stack).await;
     assert_eq!(
@@ -160,7 +160,7 @@ async fn covers_what_is_missing(stack: &Stack, sent: &[Sent], widest: Duration) 
     assert!(Duration::from_millis(to - from) < widest, "a window of no use: {gap}");
 }
 
-/// Waits until all that was begun has its record and the control plane knows so.
+/// Waits until every call has its record and the control plane has been informed of that.
 async fn until_quiescent(stack: &Stack) {
     eventually(WAIT, || async {
         let stats = stack.envoy.stats().await?;
@@ -174,7 +174,7 @@ async fn until_quiescent(stack: &Stack) {
     .unwrap();
 }
 
-/// Waits until a gateway has been silent for so long that a gap of it would be there.
+/// Waits until a gateway has been silent long enough for a gap to be recorded.
 pub(crate) async fn silent_for_long(stack: &Stack, incarnation: &Value) {
     eventually(WAIT, || async {
         let list = stack.control_plane.list("/v1/gateways").await?;
@@ -233,7 +233,7 @@ async fn a_control_plane_that_is_restarted_meanwhile_tells_as_well() {
     the_gap(&stack).await;
 }
 
-/// Calls under way are known to have begun: they are counted.
+/// Calls in progress are known to have begun, so they are counted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_under_way_are_counted() {
     const SLOW: usize = 5;

@@ -1,4 +1,4 @@
-//! A control plane that answers what the test sets, right or wrong.
+//! A control plane that returns the responses that the test sets, valid or not.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use omniflow_policy::snapshot::Image;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-/// The answer to one poll.
+/// The response to one poll.
 #[derive(Clone)]
 pub(crate) enum Answer {
     /// A manifest; its chunks are served as they are.
@@ -20,7 +20,7 @@ pub(crate) enum Answer {
     Delta(Vec<u8>),
     /// A status with a body of that type.
     Other(u16, &'static str, Vec<u8>),
-    /// The head of an answer, fewer bytes than it states, and the end of the connection.
+    /// The headers of a response, fewer bytes than they announce, and the end of the connection.
     Half,
     /// A manifest whose chunks are these instead of its own.
     Chunks(Image, Vec<u8>),
@@ -59,12 +59,12 @@ impl Hostile {
         self.port
     }
 
-    /// Queues the answer to one of the next polls. Without one, a poll is held for a moment and ends with 204.
+    /// Queues the response to one of the next polls. Without one, a poll is held for a moment and ends with 204.
     pub(crate) fn answer(&self, answer: Answer) {
         self.state.lock().unwrap().answers.push_back(answer);
     }
 
-    /// Whether every queued answer was given and a poll has come after it.
+    /// Whether every queued response was sent and another poll has arrived since.
     pub(crate) fn is_drained(&self) -> bool {
         self.state.lock().unwrap().answers.is_empty()
     }
@@ -74,7 +74,7 @@ impl Hostile {
         self.state.lock().unwrap().polls.last().map_or(0, |poll| poll.version)
     }
 
-    /// How many polls have come.
+    /// Number of polls received.
     pub(crate) fn polls(&self) -> usize {
         self.state.lock().unwrap().polls.len()
     }

@@ -1,4 +1,4 @@
-//! Keys of another system, of which only the digest is known, through Envoy.
+//! Keys of another system, of which only the digest is known, used through Envoy.
 
 use std::time::Duration;
 

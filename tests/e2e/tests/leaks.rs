@@ -1,4 +1,4 @@
-//! A key that was found where it must not be: refused everywhere once the report is answered, and its use reported.
+//! A leaked key is refused everywhere once the report is acknowledged, and its usage is reported.
 
 use std::time::Duration;
 
@@ -115,7 +115,7 @@ async fn a_key_in_a_log_is_refused_everywhere_and_its_use_is_reported() {
         assert!(files_with(stack.folder(), secret).is_empty(), "a secret is in what was written");
     }
 
-    // Whoever found it goes on trying.
+    // The finder of the key keeps trying.
     let after = eventually(WAIT, || async {
         let answer = report(&stack, "", &json!({"secret": leaked.secret})).await;
         let used = answer["keys"][0]["usage"].clone();

@@ -1,4 +1,4 @@
-//! Limits are exact over all workers, whatever else goes on.
+//! Limits are exact across all workers under any conditions.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,10 +13,10 @@ const CONNECTIONS: usize = 64;
 const PER_HOUR: u64 = 500;
 const CALLS: u64 = 1_000;
 const RUNS: usize = 10;
-/// One token of 500 an hour comes back in 7.2 seconds.
+/// One token of 500 per hour is refilled in 7.2 seconds.
 const INTERVAL: Duration = Duration::from_millis(7_200);
 
-/// Calls with one key from many connections at once; how many passed, and how long it took.
+/// Makes calls with one key over many connections concurrently; returns the number of allowed calls and the duration.
 async fn storm(stack: &Stack, secret: &str) -> (u64, Duration) {
     let left = Arc::new(AtomicU64::new(CALLS));
     let admitted = Arc::new(AtomicU64::new(0));
@@ -59,7 +59,7 @@ async fn exact_in_ten_runs(stack: &Stack) -> Vec<u64> {
         });
         let key = stack.key(fields).await.unwrap();
         let (admitted, took) = storm(stack, &key.secret).await;
-        // What GCRA allows: the bucket, and one for each interval that has passed meanwhile.
+        // The number of calls that GCRA allows: the bucket, plus one for each interval that has passed.
         let most = PER_HOUR + u64::try_from(took.as_millis() / INTERVAL.as_millis()).unwrap();
         assert!((PER_HOUR..=most).contains(&admitted), "run {run}: {admitted} admitted in {took:?}");
         counts.push(admitted);
@@ -90,7 +90,7 @@ async fn a_changing_snapshot_refills_nothing() {
             let other = stack.control_plane.create_live_key(&name, &["agents:read"]).await.unwrap();
             stack.control_plane.revoke(&other.id, None).await.unwrap();
             changes += 2;
-            // The very key under test changes too, in what does not matter to it.
+            // The tested key itself also changes, in irrelevant settings.
             let path = format!("run-{}", changes % RUNS);
             let networks = json!({"ip_allowlist": ["127.0.0.1", format!("10.0.0.{}", changes % 200)]});
             changes += usize::from(stack.control_plane.change_key(&path, &networks).await.is_ok());

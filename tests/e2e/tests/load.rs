@@ -18,10 +18,10 @@ pub(crate) struct Load {
     clients: Vec<JoinHandle<u64>>,
 }
 
-/// What came of it.
+/// The outcome.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Done {
-    /// Calls that were answered, with whatever status.
+    /// Calls that received a response with any status.
     pub(crate) answered: u64,
     /// How long it took.
     pub(crate) took: Duration,
@@ -30,8 +30,8 @@ pub(crate) struct Done {
 // === impl Load ===
 
 impl Load {
-    /// So many clients, each over a connection of its own, make this call over and over, together not more often than
-    /// `rate` times a second.
+    /// This many clients, each over its own connection, make this call repeatedly, together at most `rate` times per
+    /// second.
     pub(crate) fn start(port: u16, clients: u32, rate: u32, call: &Call) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let period = Duration::from_secs(1) * clients / rate;
@@ -80,7 +80,7 @@ async fn repeat(port: u16, period: Duration, call: Call, stop: Arc<AtomicBool>) 
                 }
             },
         };
-        // A connection that was closed with an answer fails at the next call, which Envoy has not seen then.
+        // A connection that was closed with a response fails at the next call, which Envoy then never receives.
         if open.call(call.clone()).await.is_ok() {
             answered += 1;
             connection = Some(open);

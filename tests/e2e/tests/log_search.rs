@@ -1,4 +1,4 @@
-//! A call is found: as it is recorded, in a file, and in what many calls amount to.
+//! A call can be found as a record, in an export, and in statistics.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;

@@ -1,6 +1,6 @@
 //! End-to-end tests through a real Envoy with the real filter and the real control plane.
 //!
-//! None of them sleeps in order to wait: what takes time is polled for, with a deadline.
+//! None of them sleeps in order to wait: conditions are polled, with a deadline.
 
 mod addresses;
 mod anomalies;

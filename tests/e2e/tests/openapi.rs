@@ -1,5 +1,5 @@
-//! The control plane answers as its OpenAPI document says, whatever it is sent: Schemathesis calls every operation of
-//! a real one, with data that fits and data that does not.
+//! The control plane responds as specified in its OpenAPI document to any request: Schemathesis calls every operation
+//! of a real one, with valid and invalid data.
 
 use std::path::Path;
 use std::process::Command;
@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::support::now_millis;
 
-/// More than twice what it takes where nothing else runs.
+/// More than twice its duration on an idle machine.
 const WITHIN: Duration = Duration::from_secs(240);
 /// For each operation and phase.
 const EXAMPLES: &str = "40";
@@ -96,7 +96,7 @@ fn record(sequence: u64, key: Option<uuid::Uuid>) -> AuditRecord {
     }
 }
 
-/// Runs it over the operations that are selected; fails with all that it says.
+/// Runs it for the selected operations; fails with its whole output.
 fn schemathesis(server: &ControlPlane, token: &str, folder: &Path, selection: &[&str]) {
     let settings = paths::root().join("tests/schemathesis");
     let python = paths::root().join(".tools/schemathesis/bin/python");
@@ -129,7 +129,7 @@ async fn every_answer_is_one_of_the_documented() {
     fill(&server).await;
     let token = server.create_token("tester", "owner").await.unwrap();
 
-    // Of what it makes and finds it would revoke its own token, and be refused everything from then on.
+    // It would revoke its own token among those that it creates and finds, and all later requests would be refused.
     let revoke = "revoke_token";
     // A stream has no end that it could wait for.
     let stream = "stream_audit_records";

@@ -1,4 +1,4 @@
-//! Every record reaches a collector, whatever is away meanwhile.
+//! Every record reaches a collector, whatever is unavailable in the meantime.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -95,7 +95,7 @@ async fn every_record_arrives_whoever_is_away() {
     .unwrap();
     assert_eq!(numbers(&taken), expected, "nothing else came");
 
-    // What came twice is known by its name, and the log by what it tells.
+    // Duplicates are recognized by their ID, and the log by its content.
     let mut names = HashMap::new();
     let mut calls = 0;
     for log in taken.all() {

@@ -1,4 +1,4 @@
-//! The arguments of calls: kept as the policy says, read by auditors, and by nobody from a file.
+//! The arguments of calls: stored as the policy specifies, readable by auditors, and not readable from the files.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ impl Scene {
         Self { stack, key, auditor }
     }
 
-    /// Changes the policy, and waits until the gateways go by it.
+    /// Changes the policy, and waits until the gateways enforce it.
     async fn policy(&self, change: impl FnOnce(&mut Value)) {
         let mut policy = self.stack.control_plane.get("/v1/policy").await.unwrap()["document"].take();
         change(&mut policy);
@@ -141,7 +141,7 @@ async fn no_more_is_kept_than_the_policy_says() {
     scene.send("none?q=1", |call| call.body("secret")).await;
     assert_eq!(scene.record("none").await["has_payload"], false);
 
-    // Whoever has no key, or one of another system, is not listened to.
+    // Bodies of clients without a key, or with a credential of another system, are not recorded.
     scene.policy(|policy| policy["payloads"] = json!({"max_bytes": 100})).await;
     let path = format!("{CONTACTS}/stranger?q=1");
     assert_eq!(scene.stack.call(Call::new("POST", &path).body("secret")).await.unwrap().status, 401);
@@ -193,7 +193,7 @@ async fn unfinished_bodies_of_one_key_do_not_keep_those_of_others_from_being_rec
 
 #[tokio::test]
 async fn payloads_take_no_room_of_records() {
-    // The least that a buffer can have; the control plane is away, so that it fills.
+    // The minimum size of the buffer; the control plane is unavailable, so that it fills.
     let options = StackOptions::workers(1).plugin("audit_buffer_bytes", 65_536);
     let mut scene = Scene::new(options).await;
     scene.stack.control_plane.process().kill().unwrap();

@@ -1,4 +1,4 @@
-//! An operator sets routes and scopes while calls go on.
+//! An operator sets routes and scopes while calls continue.
 
 use std::fs;
 use std::process::{Output, Stdio};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::support::{self, connections, contacts, refusal};
 
 const WAIT: Duration = Duration::from_secs(20);
-/// Enough that the kernel gives some to each worker.
+/// Enough for the kernel to assign some to each worker.
 const CONNECTIONS: usize = 8;
 const ORDER: &str = "/shop/orders/7";
 
@@ -80,7 +80,7 @@ async fn a_route_is_added_and_removed_while_calls_go_on() {
     let mut clients = connections(stack.envoy.port(), CONNECTIONS).await.unwrap();
     assert_eq!(answer(&mut clients, ORDER, &key.secret).await, not_mapped());
 
-    // A waiting PUT answers when every worker goes by it.
+    // A waiting PUT responds once every worker enforces the policy.
     let opened = with_orders(before.clone(), &[order_route()]);
     let set = put(&stack, 200, "/v1/policy?wait=10s", &opened).await;
     assert_eq!((&set["version"], &set["enforcement"]["complete"]), (&json!(3), &json!(true)), "{set}");

@@ -1,4 +1,4 @@
-//! How changes reach every worker, and what holds while the control plane is away.
+//! Changes reach every worker, and the gateway keeps working while the control plane is unavailable.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use crate::support::{connections, contacts, refusal, rfc3339_in};
 const WAIT: Duration = Duration::from_secs(20);
 const KEYS: u32 = 100_000;
 const REVOCATIONS: usize = 100;
-/// Enough that the kernel gives some to each worker.
+/// Enough for the kernel to assign some to each worker.
 const CONNECTIONS: usize = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -61,7 +61,7 @@ async fn a_revocation_among_a_hundred_thousand_keys_is_effective_at_once() {
     );
     assert!(bytes < 2_000, "{bytes} bytes");
 
-    // A gateway that is new gets the image as it has become by all these deltas.
+    // A new gateway receives the image that includes all these deltas.
     stack.envoy.restart().await.unwrap();
     stack.in_step().await.unwrap();
     assert_eq!(stack.call(contacts(&keys[0].secret)).await.unwrap().status, 401);
@@ -101,8 +101,8 @@ async fn workers_with_little_room_for_keys_admit_all_of_them_and_refuse_a_revoke
     }
 }
 
-/// Two changes of different pages within a moment: a worker that hears of the first when the second is there already
-/// must not take itself for up to date.
+/// Two changes of different segments in quick succession: a worker that receives the first message when the second
+/// change is already there must not consider itself up to date.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn revocations_in_quick_succession_are_all_enforced() {
     const ROUNDS: usize = 25;
@@ -120,7 +120,7 @@ async fn revocations_in_quick_succession_are_all_enforced() {
         keys.push(stack.control_plane.create_key(fields).await.unwrap());
     }
     let bystander = stack.live_key("bystander", &["agents:read"]).await.unwrap();
-    // Busy workers hear late.
+    // Busy workers receive messages late.
     let stop = Arc::new(AtomicBool::new(false));
     let mut load = Vec::new();
     for mut connection in connections(stack.envoy.port(), 32).await.unwrap() {
@@ -158,7 +158,7 @@ async fn revocations_in_quick_succession_are_all_enforced() {
     }
 }
 
-/// From the answer of the revocation to the first refusal on the slowest of many connections.
+/// From the response to the revocation until the first refusal on the slowest of many connections.
 async fn time_until_refused(stack: &Stack, key: &NewKey) -> Result<Duration> {
     let mut connections = connections(stack.envoy.port(), CONNECTIONS).await?;
     for connection in &mut connections {
@@ -270,7 +270,7 @@ async fn waiting_for_a_revocation_tells_the_truth() {
     assert_eq!(answer["enforcement"]["complete"], true, "{answer}");
     assert_eq!(stack.call(contacts(&keys[2].secret)).await.unwrap().status, 401);
 
-    // An Envoy that was killed counts until its lease is over: nobody can know that it does not serve.
+    // A killed Envoy counts until its lease is over, because it may still be serving as far as anyone can tell.
     stack.envoy.process().kill().unwrap();
     let answer = stack.control_plane.revoke(&keys[3].id, Some(Duration::from_secs(1))).await.unwrap();
     assert_eq!(answer["enforcement"]["complete"], false, "{answer}");
@@ -298,6 +298,6 @@ async fn the_control_plane_sees_the_clock_of_a_gateway() {
     stack.in_step().await.unwrap();
     let gateways = stack.control_plane.list("/v1/gateways").await.unwrap();
     let skew = gateways[0]["clock_skew_ms"].as_i64().unwrap();
-    // One machine has one clock: what is left is the way of the poll.
+    // One machine has one clock, so only the transit time of the poll remains.
     assert!((-5_000..=1).contains(&skew), "{skew} ms");
 }

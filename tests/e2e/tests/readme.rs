@@ -1,7 +1,8 @@
-//! What README, tutorial and guides let the reader type prints what they show. Numbers, times and identifiers may differ.
+//! The commands in the README, the tutorial and the guides print the output that is shown. Numbers, times and
+//! identifiers may differ.
 //!
 //! A block of commands with the tag `sh` runs; one with `sh,norun` does not, and has its reason in a comment. The block of
-//! text right below shows its output: `…` stands for any text, and in a line of its own for any lines.
+//! text right below shows its output: `…` represents any text, or any lines if it is alone on a line.
 //! `UPDATE_DOCS=1 cargo test -p omniflow-tests readme` updates the pages where they differ: lines that match and `…` stay.
 
 mod page;

@@ -1,4 +1,4 @@
-//! A VM that ends, and the one that takes its place.
+//! A VM that crashes, and its replacement.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::{connections, contacts, refusal};
 
 const WAIT: Duration = Duration::from_secs(20);
 
-/// With the filter that a request can end.
+/// With the filter that a request can crash.
 fn faulty(options: StackOptions) -> StackOptions {
     options.edit(|config| bootstrap::set_filter_code(config, &paths::faulty_filter_wasm()?))
 }
@@ -30,7 +30,7 @@ async fn a_reloaded_vm_starts_from_shared_data_and_refills_nothing() {
     }
     stack.control_plane.process().kill().unwrap();
 
-    // Every worker's VM ends: its connection says which worker it is.
+    // Every worker's VM crashes: the connection identifies the worker.
     let mut clients = connections(stack.envoy.port(), 8).await.unwrap();
     for client in &mut clients {
         let response = client.call(contacts(&spent.secret).header("x-fault", "trap")).await.unwrap();
@@ -51,7 +51,7 @@ async fn a_reloaded_vm_starts_from_shared_data_and_refills_nothing() {
 async fn eventually_answers(client: &mut omniflow_harness::Connection, secret: &str) {
     let deadline = std::time::Instant::now() + WAIT;
     loop {
-        // Until the new VM stands, Envoy answers itself, and no request passes.
+        // Until the new VM is ready, Envoy itself responds, and no request passes.
         let response = client.call(contacts(secret)).await.unwrap();
         if response.problem_code().is_some_and(|code| code != "policy_unavailable") {
             return;

@@ -1,4 +1,4 @@
-//! What the filter adds to responses, and what it records of how they ended.
+//! The headers that the filter adds to responses, and the interruptions that it records.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn all(response: &Response, name: &str) -> Vec<String> {
     values.flat_map(|value| value.split(',').map(|item| item.trim().to_owned()).collect::<Vec<_>>()).collect()
 }
 
-/// A cache that knows only Authorization would serve a response to somebody without a key.
+/// A cache that only considers Authorization would serve a response to a client without a key.
 #[tokio::test]
 async fn responses_to_a_key_are_marked_for_shared_caches() {
     let stack = Stack::start(StackOptions::workers(2)).await.unwrap();

@@ -1,4 +1,4 @@
-//! What is older than the retention goes, by itself.
+//! Data older than the retention period is purged automatically.
 
 use std::time::Duration;
 

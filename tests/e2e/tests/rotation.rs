@@ -1,4 +1,4 @@
-//! A key gets a new secret while calls go on.
+//! A key gets a new secret while calls continue.
 
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::{self, connections, contacts, refusal};
 
 const WAIT: Duration = Duration::from_secs(20);
-/// Enough that the kernel gives some to each worker.
+/// Enough for the kernel to assign some to each worker.
 const CONNECTIONS: usize = 8;
 
 async fn key(stack: &Stack, name: &str, per_minute: u32) -> NewKey {
@@ -22,7 +22,7 @@ async fn key(stack: &Stack, name: &str, per_minute: u32) -> NewKey {
     stack.key(fields).await.unwrap()
 }
 
-/// Rotates, and waits until all workers know of it.
+/// Rotates, and waits until all workers enforce it.
 async fn rotate(stack: &Stack, key: &NewKey, overlap: &str) -> NewKey {
     let rotated = stack.control_plane.rotate(&key.id, overlap).await.unwrap();
     assert_eq!(rotated.id, key.id);
@@ -50,7 +50,7 @@ fn refused(status: u16, code: &str) -> Option<(u16, String)> {
     Some((status, code.to_owned()))
 }
 
-/// Waits for the first refusal of a secret; when it came, and what it was.
+/// Waits for the first refusal of a secret; returns its time and its code.
 async fn first_refusal(stack: &Stack, secret: &str) -> (Instant, (u16, Option<String>)) {
     eventually(WAIT, || async {
         let response = stack.call(contacts(secret)).await?;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-/// The scope that DESIGN gives a resource for reading and for writing. Written down here once more, on purpose.
+/// The scope that the design defines for reading and for writing a resource. It is repeated here on purpose.
 const SCOPES: [(&str, Option<&str>, Option<&str>); 7] = [
     ("conversations", Some("conversations:read"), Some("conversations:write")),
     ("traces", Some("conversations:read"), None),

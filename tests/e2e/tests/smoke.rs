@@ -1,4 +1,4 @@
-//! One key's whole life: made, used, revoked, refused, and all of it in the audit log.
+//! The life of one key: created, used, revoked, refused, with all calls in the audit log.
 
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ async fn a_test_key_sees_the_test_view() {
 #[tokio::test]
 async fn who_has_no_key_gets_nothing() {
     let stack = Stack::start(StackOptions::default()).await.unwrap();
-    // Grammar and checksum are right; nobody ever issued it.
+    // Grammar and checksum are valid, but the key was never issued.
     let unknown = "omf_live_00000000000000000000000000000000000000003QOQbO";
     for (call, code) in [
         (Call::get(PATH), "missing_credentials"),

@@ -1,4 +1,4 @@
-//! What several subjects need.
+//! Helpers for several subjects.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 /// A route that every test with `contacts:read` may call.
 pub(crate) const CONTACTS: &str = "/api/v1/contacts";
 
-/// Envoy with the filter, its upstreams, and whatever plays the control plane.
+/// Envoy with the filter, its upstreams, and the control plane or its replacement.
 pub(crate) struct Gateway {
     pub(crate) envoy: Envoy,
     pub(crate) live: Upstream,
@@ -49,7 +49,7 @@ pub(crate) async fn gateway(
     Ok(Gateway { envoy, live, _test: test, _folder: folder, _ports: ports })
 }
 
-/// `omf` as the owner of this stack runs it. Nothing else of the environment reaches it.
+/// The `omf` command with the owner's token of this stack. Nothing else of the environment reaches it.
 pub(crate) fn omf(stack: &Stack) -> Command {
     let mut command = omf_command().unwrap();
     command.env("OMF_URL", format!("http://127.0.0.1:{}", stack.control_plane.port()));
@@ -57,12 +57,12 @@ pub(crate) fn omf(stack: &Stack) -> Command {
     command
 }
 
-/// Runs a command to its end, while other tasks go on.
+/// Runs a command to completion while other tasks continue.
 pub(crate) async fn run(mut command: Command) -> Output {
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
-/// Compares a text with a golden file of the control plane; `UPDATE_GOLDEN=1` writes it anew.
+/// Compares a text with a golden file of the control plane; `UPDATE_GOLDEN=1` writes the file.
 pub(crate) fn golden(name: &str, text: &str) {
     let path = paths::root().join("control-plane/golden").join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1") {
@@ -77,13 +77,13 @@ pub(crate) fn denial_status(code: &str) -> u16 {
     Denial::ALL.iter().find(|denial| denial.code() == code).map_or(0, |denial| denial.status())
 }
 
-/// The present, in milliseconds since 1970.
+/// The current time in milliseconds since 1970.
 pub(crate) fn now_millis() -> u64 {
     let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     u64::try_from(elapsed.as_millis()).unwrap()
 }
 
-/// An instant in the future, as the API takes it.
+/// A time in the future, in the format of the API.
 pub(crate) fn rfc3339_in(ahead: Duration) -> String {
     let time = jiff::Timestamp::try_from(SystemTime::now() + ahead).unwrap();
     time.round(jiff::Unit::Millisecond).unwrap().to_string()
@@ -108,7 +108,7 @@ pub(crate) fn refusal(response: &Response) -> (u16, Option<String>) {
     (response.status, response.problem_code())
 }
 
-/// A call that makes a live key which may call [`CONTACTS`], for clients that run beside the test.
+/// A call that creates a live key that may call [`CONTACTS`], for clients that run in parallel with the test.
 pub(crate) fn create_call(name: &str, token: &str) -> Call {
     let fields = json!({"name": name, "environment": "live", "scopes": ["contacts:read"]});
     Call::post("/v1/keys", &fields).bearer(token)

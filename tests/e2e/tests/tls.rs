@@ -20,7 +20,7 @@ const WAIT: Duration = Duration::from_secs(30);
 /// The guide whose commands and configuration are used here.
 const GUIDE: &str = include_str!("../../../docs/guides/envoy.md");
 
-/// A control plane that speaks TLS, and `omf` for it. What it does is asked for as an operator would.
+/// A control plane with TLS, and `omf` for it.
 struct Secure {
     process: Process,
     authority: Authority,
@@ -33,7 +33,7 @@ impl Secure {
         Self::start_as(omf_command()?).await
     }
 
-    /// Has it look at its files, and waits until it says this of them.
+    /// Makes it check its files, and waits until it logs this message.
     async fn renew(&self, what: &str) {
         self.process.hang_up().unwrap();
         let said = eventually(WAIT, async || {
@@ -93,7 +93,7 @@ async fn omf_trusts_only_the_given_ca_file() {
     for line in ["key list", &distrusting] {
         let refused = secure.refusal(line, &https);
         assert!(refused.contains("is not trusted"), "{refused}");
-        // Not what was done already.
+        // The error must not suggest what the user has already done.
         assert_eq!(refused.contains("--ca-file"), line == "key list", "{refused}");
     }
     let refused = secure.refusal("key list --ca-file tls.key", &https);
@@ -113,7 +113,7 @@ async fn a_renewed_certificate_is_served_and_one_that_cannot_be_used_is_not() {
     let folder = secure.folder.path();
     let reported = async |what: &str| secure.renew(what).await;
 
-    // A key that is not the certificate's: half of a renewal.
+    // A key that does not belong to the certificate: an incomplete renewal.
     secure.authority.issue(folder, "half", 2101);
     fs::copy(folder.join("half.key"), folder.join("tls.key")).unwrap();
     reported("not the key of the first certificate").await;
@@ -176,7 +176,7 @@ async fn the_certificate_that_the_guide_creates_is_accepted() {
         .unwrap();
     }
     let log = secure.process.log();
-    assert!(log.contains("is a CA certificate") && log.contains("names no server"), "{log}");
+    assert!(log.contains("is a CA certificate") && log.contains("contains no server name"), "{log}");
 }
 
 #[tokio::test]
@@ -208,14 +208,14 @@ async fn a_server_without_free_files_goes_on_when_there_are_some() {
         limited.env_remove(name);
     }
     let secure = Secure::start_as(limited).await.unwrap();
-    // A burst can be spread so thin on a busy machine that the server keeps up with it: then comes another.
+    // On a busy machine, a burst can be so spread out that the server keeps up with it: then another one follows.
     let burst = || -> Vec<_> {
         let connect = |_| std::net::TcpStream::connect(("127.0.0.1", secure.port.number())).unwrap();
         (0..100).map(connect).collect()
     };
     let mut connections = Vec::new();
     let deadline = Instant::now() + WAIT;
-    while !secure.process.log().contains("accepting connections failed") {
+    while !secure.process.log().contains("accepting a connection failed") {
         assert!(Instant::now() < deadline, "not logged: {}", secure.process.log_end(5));
         connections.push(burst());
         // Older bursts end, so that this process has files left.
@@ -262,7 +262,7 @@ fn operators_read_the_same_in_both_places() {
     assert_eq!(for_operators(), in_the_guide());
 }
 
-/// Has an Envoy of its own take its snapshot over TLS, and a key revoked, with these changes to the cluster.
+/// Starts a separate Envoy that fetches its snapshot over TLS, with these changes to the cluster, and revokes a key.
 async fn gateway_over_tls(change: impl FnOnce(&mut Value) + Send + 'static) {
     let secure = Secure::start().await.unwrap();
     let token = secure.omf("token create --name edge --role gateway").unwrap();
@@ -352,7 +352,7 @@ async fn only_what_is_modern_is_spoken() {
         assert!(text.contains("Compression: NONE"), "{text}");
         assert!(!text.contains("Max Early Data: 1"), "{text}");
     }
-    // Older versions; and ciphers without forward secrecy, or without authentication of what is encrypted.
+    // Older versions, and ciphers without forward secrecy or without authenticated encryption.
     for options in [
         "-tls1_1 -cipher DEFAULT@SECLEVEL=0",
         "-tls1_2 -cipher AES128-GCM-SHA256",

@@ -1,5 +1,5 @@
-//! Calls that no limit bounds: refusals, introspection, and calls without a key that pass. However many there are, they take
-//! little space in the log, and every one of them is counted.
+//! Calls that no limit bounds: refusals, introspection, and calls without a key that pass. However many there are, they
+//! use little space in the log, and each of them is counted.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn calls(item: &Value) -> u64 {
     item["aggregated_calls"].as_u64().unwrap_or(1)
 }
 
-/// Sends a call this many times; gives the number of responses by status.
+/// Sends a call this many times; returns the number of responses by status.
 async fn flood(connections: &mut [Connection], call: &Call, count: usize) -> HashMap<u16, u64> {
     let mut statuses = HashMap::new();
     for n in 0..count {
@@ -32,7 +32,7 @@ async fn flood(connections: &mut [Connection], call: &Call, count: usize) -> Has
     statuses
 }
 
-/// The items of a search, once they stand for this many calls.
+/// The items of a search, once they represent this many calls.
 async fn items(stack: &Stack, query: &str, expected: u64) -> Vec<Value> {
     eventually(WAIT, || async {
         let items = stack.control_plane.audit(&format!("{query}&limit=500")).await?;
@@ -121,12 +121,12 @@ async fn introspection_has_a_limit_of_its_own_and_takes_no_room_of_calls() {
         .await
         .unwrap();
     let other = stack.live_key("other", &["contacts:read"]).await.unwrap();
-    // The control plane is away, so that the buffer fills.
+    // The control plane is unavailable, so that the buffer fills.
     stack.control_plane.process().kill().unwrap();
     let ask = Call::get(INTROSPECTION).header("x-api-key", &curious.secret);
     let statuses = flood(&mut clients, &ask, CALLS).await;
     let (answered, refused) = (statuses[&200], statuses.get(&429).copied().unwrap_or(0));
-    // Ten at once, and one more every six seconds.
+    // A burst of ten, and one more every six seconds.
     assert!((10..=40).contains(&answered) && answered + refused == CALLS as u64, "{statuses:?}");
     let response = clients[0].call(ask).await.unwrap();
     assert_eq!(refusal(&response), (429, Some("rate_limited".to_owned())));

@@ -1,4 +1,4 @@
-//! Clients that do not read what they are sent, and so keep it in Envoy's memory.
+//! Clients that do not read their responses, and so keep them in Envoy's memory.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -218,7 +218,7 @@ async fn the_access_log_tells_who_called_and_what_became_of_it() {
     }
 }
 
-/// Some servers take trailers for headers.
+/// Some servers treat trailers as headers.
 #[tokio::test]
 async fn a_client_cannot_speak_for_the_filter_in_trailers_either() {
     let (stack, _) = stack(StackOptions::default()).await;
@@ -268,7 +268,7 @@ async fn clients_with_oauth_pass_untouched_and_unmarked_where_the_operator_says_
     for name in IDENTITY {
         assert_eq!(received[0].header(name), None, "{name}");
     }
-    // A key is still judged as a key, and a mistyped one is not mistaken for somebody else's token.
+    // A key is still treated as a key, and a mistyped one is not mistaken for another system's token.
     assert_eq!(stack.call(contacts(&secret)).await.unwrap().status, 200);
     let refused = stack.call(Call::get(CONTACTS).bearer("omf_live_x")).await.unwrap();
     assert_eq!(refusal(&refused), (401, Some("malformed_key".to_owned())));

@@ -19,7 +19,7 @@ pub struct AdminLogParameters {
     pub principal: Option<String>,
     /// Only changes to the object with this name or identifier.
     pub subject: Option<String>,
-    /// Only changes made at this time or later.
+    /// Only changes made at or after this time.
     #[param(value_type = Option<schema::Instant>)]
     pub from: Option<String>,
     /// Only changes made before this time.

@@ -13,12 +13,12 @@ use crate::schema;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct AnomalyParameters {
-    /// Only anomalies of the key with this identifier, or with this name at the time.
+    /// Only anomalies for the key with this identifier, or with this name at the time.
     pub key: Option<String>,
     /// Only anomalies of this kind.
     #[param(value_type = Option<schema::AnomalyKind>)]
     pub kind: Option<String>,
-    /// Only anomalies that were observed at this time or later.
+    /// Only anomalies that were observed at or after this time.
     #[param(value_type = Option<schema::Instant>)]
     pub from: Option<String>,
     /// Only anomalies that began before this time.

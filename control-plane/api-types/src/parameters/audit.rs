@@ -23,7 +23,7 @@ use crate::schema;
 pub struct AuditParameters {
     /// Only calls with the key that has this identifier, or had this name at the time of the call.
     pub key: Option<String>,
-    /// Only calls with a key of this environment.
+    /// Only calls with keys in this environment.
     #[param(value_type = Option<schema::Environment>)]
     pub environment: Option<String>,
     /// Only calls to the route with exactly this path template.
@@ -42,7 +42,7 @@ pub struct AuditParameters {
     /// Only calls from this address or network.
     #[param(value_type = Option<schema::Network>)]
     pub ip: Option<String>,
-    /// Only calls that began at this time or later.
+    /// Only calls that began at or after this time.
     #[param(value_type = Option<schema::Instant>)]
     pub from: Option<String>,
     /// Only calls that began before this time.
@@ -58,7 +58,7 @@ pub struct StatsParameters {
     #[param(value_type = Option<schema::Dimensions>)]
     pub by: Option<String>,
     /// Maximum number of groups, sorted by number of calls. Default: 100, or 1,000 when grouped by `hour` only. The
-    /// remaining groups are summed in `other`.
+    /// remaining groups are combined in `other`.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1_000)]
     pub limit: Option<String>,
 }
@@ -116,7 +116,7 @@ fn reason(text: &str) -> Result<Outcome, String> {
 
 fn network(text: &str) -> Result<IpNet, &'static str> {
     let network = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>());
-    network.map_err(|_| "ip is an address or a network such as 203.0.113.0/24")
+    network.map_err(|_| "ip must be an address or a network such as 203.0.113.0/24")
 }
 
 // === impl StatsParameters ===

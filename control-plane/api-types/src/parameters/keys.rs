@@ -15,7 +15,7 @@ pub struct KeyParameters {
     /// Only keys with this status.
     #[param(value_type = Option<schema::KeyStatus>)]
     pub status: Option<String>,
-    /// Only keys of this environment.
+    /// Only keys in this environment.
     #[param(value_type = Option<schema::Environment>)]
     pub environment: Option<String>,
     /// Only keys with this scope.
@@ -30,7 +30,8 @@ pub struct KeyParameters {
     /// Only keys that are accepted now and expire before this time.
     #[param(value_type = Option<schema::Instant>)]
     pub expires_before: Option<String>,
-    /// Only keys with this text in their name or description (ASCII letters in any case), or with exactly this hint.
+    /// Only keys with this text in their name or description (ignoring the case of ASCII letters), or with exactly this
+    /// hint.
     pub q: Option<String>,
     /// Sort order; `newest` if omitted.
     #[param(value_type = Option<schema::KeyOrder>)]

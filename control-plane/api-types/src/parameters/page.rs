@@ -42,7 +42,7 @@ pub fn cursor<C: FromStr>(text: &str) -> Result<Option<C>, InvalidQuery> {
 }
 
 fn place<C: FromStr>(text: &str) -> Result<C, &'static str> {
-    text.parse().map_err(|_| "cursor is the next_cursor of an earlier page, unchanged")
+    text.parse().map_err(|_| "cursor must be the next_cursor of an earlier page, unchanged")
 }
 
 /// A whole number from 1 to `max`.

@@ -33,9 +33,9 @@ impl Parser {
         self.read(name, value, str::parse)
     }
 
-    /// An instant.
+    /// A time.
     pub fn time(&mut self, name: &str, value: Option<String>) -> Option<UnixMillis> {
-        let wrong = || format!("{name} is a time such as 2026-03-01T12:00:00Z");
+        let wrong = || format!("{name} must be a time such as 2026-03-01T12:00:00Z");
         self.read(name, value, |text| parse_time(text).ok_or_else(wrong))
     }
 

@@ -1,4 +1,4 @@
-//! Failed authentications: throttled by address, logged, and no hindrance to valid tokens.
+//! Failed authentications: throttled by address and logged, without affecting valid tokens.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -37,7 +37,7 @@ async fn a_valid_token_is_taken_whatever_fails_at_its_address() {
     for token in [server.owner.clone(), server.token("admin").await] {
         assert_eq!(call_from(&server, NAT, "/v1/keys", &token).await.status, StatusCode::OK);
     }
-    // What is refused for its role, or has no token at all, was no attempt.
+    // A request that is refused because of its role, or that has no token, does not count as an attempt.
     let gateway = server.token("gateway").await;
     assert_eq!(call_from(&server, NAT, "/v1/keys", &gateway).await.status, StatusCode::FORBIDDEN);
     let mut without = Request::get("/v1/keys").body(Body::empty()).unwrap();

@@ -1,4 +1,4 @@
-//! Which endpoints admit which tokens.
+//! The tokens that each endpoint admits.
 
 use axum::Router;
 use axum::body::Body;
@@ -32,7 +32,7 @@ async fn every_endpoint_lets_in_the_declared_roles_and_nobody_else() {
         }
         for (role, token) in &tokens {
             let request = request(method.clone(), &filled, token, Some(json!({})));
-            // A stream has no end; its head says all.
+            // A stream has no end, so only its headers are checked.
             let is_admitted = roles.iter().any(|one| one == role.as_str());
             if path == "/v1/audit/stream" && is_admitted {
                 let answer = server.router.clone().oneshot(request).await.unwrap();

@@ -41,7 +41,7 @@ pub(crate) async fn show(
     path = "/v1/audit/payload-key/rotate",
     operation_id = "rotate_payload_key",
     tag = "audit",
-    responses((status = 200, body = RotatedPayloadKey, description = "The new key, which is now in use.")),
+    responses((status = 200, body = RotatedPayloadKey, description = "The new key, which is in use from now on.")),
 )]
 pub(crate) async fn rotate_key(
     State(log): State<Arc<RequestLog>>,
@@ -113,8 +113,7 @@ mod tests {
         );
         let shown = read(&server, &auditor, "3").await.expect(StatusCode::OK);
         assert_eq!((&shown["body"], &shown["body_encoding"]), (&json!("/w=="), &json!("base64")));
-        for (id, detail) in [("1", "No arguments are kept"), ("4", "no such record"), ("x", "no such record")]
-        {
+        for (id, detail) in [("1", "were not stored"), ("4", "no such record"), ("x", "no such record")] {
             let answer = read(&server, &auditor, id).await;
             assert_eq!(answer.problem().0, 404);
             assert!(answer.json()["detail"].as_str().unwrap().contains(detail));
@@ -174,7 +173,7 @@ mod tests {
     async fn payloads_go_before_their_records_and_their_room_is_used_again() {
         let server = TestServer::new().await;
         let (gateway, auditor) = (server.token("gateway").await, server.token("auditor").await);
-        // Nothing that packs well.
+        // Poorly compressible data.
         let noise = server
             .app
             .console

@@ -36,8 +36,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Stream new calls as server-sent events.
 ///
-/// `id` is the ID of the record, `data` the record in JSON. With `Last-Event-ID`, the stream begins after that record. It
-/// ends when the token expires or is revoked, when the control plane stops, or when the client disconnects.
+/// In each event, `id` is the ID of the record and `data` is the record in JSON. With `Last-Event-ID`, the stream
+/// begins after that record. The stream ends when the token expires or is revoked, when the control plane stops, or
+/// when the client disconnects.
 #[utoipa::path(
     get,
     path = "/v1/audit/stream",
@@ -64,7 +65,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Error> {
     let Some(value) = values.next() else { return Ok(None) };
     let id = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|id: &i64| *id >= 0);
     let wrong = || {
-        Error::new(ErrorCode::InvalidHeader, "Last-Event-ID must be the id of an event, and be sent once.")
+        Error::new(ErrorCode::InvalidHeader, "Last-Event-ID must be the ID of an event, sent only once.")
             .at("Last-Event-ID")
     };
     if values.next().is_some() { Err(wrong()) } else { id.map(Some).ok_or_else(wrong) }
@@ -171,7 +172,7 @@ mod tests {
         let gateway = server.token("gateway").await;
         server.deliver(&gateway, vec![record(0, START, None)]).await;
         let mut reader = Reader::open(&server, &server.owner, "", None).await;
-        // Times do not decide, numbers do: a batch may come late.
+        // The order is by number, not by time, because a batch may arrive late.
         server.deliver(&gateway, vec![record(1, START + 9, None), record(2, START - 9, None)]).await;
         assert_eq!(reader.events(2).await, events(1..3));
         drop(reader);

@@ -37,7 +37,7 @@ mod tests {
     use super::*;
     use omniflow_test_server::{START, TestServer, record};
 
-    /// The highest number that a call may have: what a column of the database holds.
+    /// The highest number that a call may have: the maximum of a database column.
     const MAX_SEQUENCE: u64 = i64::MAX as u64 - 1;
 
     async fn ids(server: &TestServer) -> Vec<Value> {
@@ -159,7 +159,8 @@ mod tests {
         };
         let full = lost(1, 7, ReportedGapCause::BufferFull, Some(START + 100));
         server.deliver_items(&token, vec![record(0, START, None).into(), full]).await;
-        // Records 8 and 9 came, and the VM died before it heard so; the leader reports all that it knows of.
+        // Records 8 and 9 arrived, and the VM crashed before it received the acknowledgement; the leader reports all
+        // records that it has seen.
         server.deliver(&token, vec![record(8, START + 510, None), record(9, START + 510, None)]).await;
         for _ in 0..2 {
             server.deliver_items(&token, vec![lost(8, 5, ReportedGapCause::VmLost, None)]).await;
@@ -256,7 +257,7 @@ mod tests {
         );
         assert_eq!(server.get("/v1/audit/gaps").await.expect(StatusCode::OK)["items"][0]["to"], latest);
 
-        // What was true is reported as soon as it is later than what was claimed.
+        // A true time is reported once it is later than the claimed one.
         server.pass(std::time::Duration::from_secs(600));
         server.deliver(&token, vec![record(3, START + 400_000, key)]).await;
         assert_eq!(used().await, "2027-01-15T08:06:40.000Z");

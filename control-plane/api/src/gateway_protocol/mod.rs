@@ -1,4 +1,4 @@
-//! `/gateway/v1`: the endpoints for filters, which require the role gateway.
+//! `/gateway/v1`: the endpoints for filters, which require the gateway role.
 //!
 //! The OpenAPI document omits these endpoints: filters are their only clients, and `omniflow_policy` defines their formats.
 

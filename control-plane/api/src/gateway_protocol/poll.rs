@@ -86,7 +86,7 @@ mod tests {
             let path = format!("/gateway/v1/images/{version}/chunks/{n}");
             server.call(request(Method::GET, &path, &token, None)).await
         };
-        // The image stays what it was though keys change.
+        // The image does not change even if keys change.
         let later = server.key("later").await["secret"].as_str().unwrap().to_owned();
         let mut segments = Vec::new();
         for n in 0..manifest.chunk_count() {
@@ -169,7 +169,7 @@ mod tests {
         assert!(manifest.version > ahead);
         let stored = server.app.store.installation().await.unwrap().unwrap();
         assert_eq!(stored.snapshot_version, manifest.version);
-        // A version of another installation says nothing about this one's.
+        // A version of another installation is meaningless here.
         let foreign = poll(&server, &token, body(Some(Uuid::nil()), ahead * 2, 0)).await;
         assert_eq!(Manifest::decode(&foreign.body).unwrap().version, manifest.version);
     }
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(answer.headers[header::CONTENT_TYPE], DELTA_MEDIA_TYPE);
         assert_eq!(Delta::decode(&answer.body).unwrap().from, held);
 
-        // The furthest that is believed is passed, and however often that is done, it leads no further.
+        // The highest accepted version is exceeded once; repeating it does not advance further.
         for ahead in [START + day, START + day + 1] {
             poll(&server, &token, body(mine, ahead, 0)).await;
             assert_eq!(stored().await, START + day + 1);

@@ -18,8 +18,8 @@ use omniflow_service::keys::{Create, KeyText, Keys, SettingsText};
 
 /// Create a key.
 ///
-/// Only this response contains the secret. With `digest`, the request imports a key of another system instead, and the
-/// response has no secret.
+/// Only this response contains the secret. With `digest`, the request imports a key from another system instead, and
+/// the response contains no secret.
 #[utoipa::path(
     post,
     path = "/v1/keys",

@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(all_names(&server, "q=beta").await, ["beta"]);
     }
 
-    /// Searches that go through the index, and such as go through the keys because many have the text.
+    /// Searches that use the index, and searches that scan the keys because many contain the text.
     #[tokio::test]
     async fn a_text_is_found_whether_few_keys_have_it_or_many() {
         const MANY: u32 = 5_100;
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(all_names(&server, "expires_before=2027-01-16T00:00:00Z").await, [""; 0]);
         assert_eq!(all_names(&server, "expires_before=2027-01-16T00:00:01Z").await, ["soon"]);
         assert_eq!(all_names(&server, "expires_before=2028-01-01T00:00:00Z").await, ["later", "soon"]);
-        // The newest version is revoked: what is left ends with the overlap.
+        // The newest version is revoked, so the remaining one expires with the overlap.
         server.post("/v1/keys/rotated/versions/2/revoke", json!({})).await.expect(StatusCode::OK);
         assert_eq!(all_names(&server, "expires_before=2027-01-17T00:00:00Z").await, ["rotated", "soon"]);
     }

@@ -72,7 +72,7 @@ mod tests {
         answer["secret"].as_str().unwrap().to_owned()
     }
 
-    /// When the published image ends this secret.
+    /// When this secret expires in the published image.
     fn not_after(server: &TestServer, secret: &str) -> Option<u64> {
         let image = server.app.publisher.publication.image().unwrap();
         image.find(&Digest::of(secret.as_bytes())).unwrap().not_after.map(|end| end.0)
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(delta(&server, before).iter().map(|(version, _)| *version).collect::<Vec<_>>(), [2, 3]);
         assert_eq!(third["key"]["status"], "rotating");
 
-        // A shorter overlap ends what would have ended later.
+        // A shorter overlap ends versions that would have ended later.
         rotate(&server, json!({"overlap": "0s"})).await;
         let now = Some(START + HOUR);
         assert_eq!([&first, &second, &secret(&third)].map(|secret| not_after(&server, secret)), [now; 3]);
@@ -315,7 +315,7 @@ mod tests {
             let found = content.windows(new.len()).any(|window| window == new.as_bytes());
             assert!(!found, "{}", path.display());
         }
-        // The principal goes away while the change waits for its turn to write.
+        // The client disconnects while the change waits for its turn to write.
         let mut published = server.app.publisher.publication.subscribe();
         let before = *published.borrow_and_update();
         let turn = server.app.store.begin().await.unwrap();

@@ -17,7 +17,7 @@ use omniflow_service::keys::{Keys, SettingsText, Update, Updated};
 
 /// Update a key.
 ///
-/// Absent fields keep their value; null resets a field.
+/// Absent fields keep their values; null resets a field.
 #[utoipa::path(
     patch,
     path = "/v1/keys/{id}",

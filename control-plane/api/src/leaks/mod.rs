@@ -37,9 +37,9 @@ pub(super) struct Report(ReportLeak);
 
 /// Report and revoke leaked keys.
 ///
-/// The body has a secret, its digest, or a text that may contain secrets. Every key found is revoked immediately, unless
-/// `revoke` is false. The response shows how each key was used. The submitted secret, digest or text is neither stored nor
-/// returned.
+/// The body contains a secret, its digest, or a text that may contain secrets. Every key found is revoked immediately,
+/// unless `revoke` is false. The response shows how each key was used. The submitted secret, digest or text is neither
+/// stored nor returned.
 #[utoipa::path(
     post,
     path = "/v1/leaks",
@@ -48,7 +48,7 @@ pub(super) struct Report(ReportLeak);
     params(WaitQuery, IdempotencyKey),
     request_body = ReportLeak,
     responses(
-        (status = 200, body = LeakReportJson, description = "The leaked keys and their use."),
+        (status = 200, body = LeakReportJson, description = "The leaked keys and their usage."),
         (status = 409, description = "`name_taken`, `already_created`"),
     ),
 )]
@@ -74,8 +74,7 @@ impl FromBody for Report {
     /// Unlike those of other bodies, the error does not quote the input, which may be the secret itself.
     fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Error> {
         check_media_type(headers, "application/json")?;
-        let detail = "The body is not a report: send an object with secret, digest or text, and perhaps revoke, \
-                      version_only and replacement, each true or false.";
+        let detail = "The body is not a report. Send an object with secret, digest or text, and optionally the flags revoke, version_only and replacement, each true or false.";
         parse(bytes).map(Self).map_err(|_| Error::invalid_json(None, detail))
     }
 }

@@ -64,7 +64,7 @@ async fn what_leaked_is_revoked_by_secret_digest_or_text() {
 #[tokio::test]
 async fn one_report_is_one_change_of_many_keys() {
     let server = TestServer::new().await;
-    // They are listed in the order in which they were made.
+    // They are listed in the order of their creation.
     let first = secret(&server.key("first").await);
     server.pass(Duration::from_millis(1));
     let second = secret(&server.key("second").await);

@@ -27,7 +27,7 @@ struct Scrape {
 // === impl ScrapeCache ===
 
 impl ScrapeCache {
-    /// The text of this format, as of now or later.
+    /// The text in this format, as of the call or later.
     pub(super) async fn get_or_encode(
         &self,
         format: Format,
@@ -42,7 +42,8 @@ impl ScrapeCache {
             return scrape.text.clone();
         }
         let began = Instant::now();
-        // All that wait share an error too. Otherwise each of them would try in turn while the store is unavailable.
+        // All waiting requests also share an error. Otherwise, each of them would try in turn while the store is
+        // unavailable.
         let text = encode().await;
         *last = Some(Scrape { began, text: text.clone() });
         text

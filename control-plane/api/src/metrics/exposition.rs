@@ -36,9 +36,9 @@ pub(super) struct Values {
     pub(super) connections: usize,
     /// Connections closed because the maximum was reached.
     pub(super) connections_ended: u64,
-    /// Failed authentications that were answered with 401.
+    /// Failed authentications with a 401 response.
     pub(super) failures: u64,
-    /// Failed authentications that were answered with 429.
+    /// Failed authentications with a 429 response.
     pub(super) throttled_failures: u64,
     /// Gateways whose polls are cut off by a proxy.
     pub(super) cut_polls: CutPollStatus,
@@ -122,7 +122,7 @@ impl Values {
         });
         samples.gauges(
             "omf_keys",
-            "Keys by environment and status; the count is at most 30 seconds old.",
+            "Keys by environment and status. The count is at most 30 seconds old.",
             keys,
         )?;
         let gateways = &self.metrics.gateways;
@@ -138,7 +138,7 @@ impl Values {
         )?;
         samples.counters(
             "omf_gateway_requests_refused",
-            "Gateway requests refused because of the token or the number of runs since the start, by code.",
+            "Gateway requests refused because of their token or the number of gateway processes since the start, by code.",
             self.metrics.gateway_refusals.map(|(code, count)| ([("code", code)], count)),
         )
     }
@@ -165,7 +165,7 @@ impl Values {
         let calls = all.map(|(labels, (_, calls))| (labels, calls));
         samples.counters(
             "omf_audit_gap_calls",
-            "Calls missing in gaps of the audit log by cause (lower bound).",
+            "Calls missing from the audit log because of gaps, by cause (lower bound).",
             calls,
         )
     }
@@ -187,7 +187,7 @@ impl Values {
         samples.gauge("omf_volume_reserve_bytes", help, limits.reserve_bytes)?;
         samples.counters(
             "omf_audit_batches_rejected",
-            "Audit batches that were not stored: rejected because of the reserve, or failed.",
+            "Audit batches that were not stored, because of the reserve or because of a failure.",
             [([("cause", "reserve")], refused_batches), ([("cause", "failed")], failed_batches)],
         )
     }
@@ -203,7 +203,7 @@ impl Values {
         let CutPollStatus { gateways, shortest_ms } = self.cut_polls;
         let help = "Gateways whose long polls are cut off by a proxy.";
         samples.gauge("omf_gateways_with_cut_polls", help, gateways)?;
-        let help = "Shortest time after which such a poll is cut off; 0 without such a gateway.";
+        let help = "Shortest time after which such a poll is cut off; 0 if there is no such gateway.";
         samples.gauge("omf_gateway_poll_cut_seconds", help, shortest_ms / 1_000)?;
         let failures = [("false", self.failures), ("true", self.throttled_failures)];
         samples.counters(

@@ -20,7 +20,7 @@ use omniflow_service::monitoring::Monitoring;
 
 /// Show metrics for Prometheus.
 ///
-/// In the OpenMetrics format if the Accept header names it, and otherwise in the Prometheus text format.
+/// The format is OpenMetrics if the Accept header requests it, and otherwise the Prometheus text format.
 #[utoipa::path(
     get,
     path = "/metrics",

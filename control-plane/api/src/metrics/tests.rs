@@ -26,7 +26,7 @@ fn poll(server: &TestServer, version: u64, wait_ms: u64) -> Value {
 #[tokio::test]
 async fn format_follows_the_accept_header() {
     let server = TestServer::new().await;
-    // As Prometheus 3 sends it.
+    // The header that Prometheus 3 sends.
     let prometheus = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
                       text/plain;version=0.0.4;q=0.4,*/*;q=0.3";
     let answer = scrape(&server, prometheus).await;
@@ -59,7 +59,7 @@ async fn every_metric_has_one_help_one_type_and_samples() {
         let help: Vec<_> = lines.iter().filter(described).collect();
         assert_eq!(help.len(), 1, "{name}");
         assert!(help[0].ends_with('.') && !help[0].ends_with(".."), "{}", help[0]);
-        // The first request is this one, which is recorded when it is answered.
+        // The first request is this one, which is recorded when its response is sent.
         let has_samples = lines.iter().any(|line| line.starts_with(name));
         assert!(has_samples || name == "omf_http_request_duration_seconds", "{name}");
     }

@@ -57,7 +57,7 @@ fn version(name: &str, value: Option<String>) -> Result<Option<u64>, Error> {
 }
 
 fn unknown_version(name: &str) -> Error {
-    Error::invalid_query(name, format!("{name} must be a version of the policy"))
+    Error::invalid_query(name, format!("{name} must be the number of a policy version"))
         .about(Facts::Missing(Missing::PolicyVersion))
 }
 

@@ -40,7 +40,7 @@ impl<S: Send + Sync> FromRequest<S> for DraftBody {
         let is_toml = media_type(request.headers()).eq_ignore_ascii_case(TOML);
         if !is_toml {
             extract::check_media_type(request.headers(), JSON)
-                .map_err(|problem| problem.or_say(&format!("Or send TOML as 'Content-Type: {TOML}'.")))?;
+                .map_err(|problem| problem.or_say(&format!("For TOML, use 'Content-Type: {TOML}'.")))?;
         }
         let Body(bytes) = Body::from_request(request, state).await?;
         let read = if is_toml { Draft::from_toml } else { Draft::from_json };

@@ -18,7 +18,7 @@ use omniflow_service::policy::explain::{self, Explain};
 
 /// Explain the decision on a request, step by step.
 ///
-/// Runs the same code as gateways. The request uses the key in `key`, or the credential in `headers`.
+/// Runs the same code as the gateways. The request uses the key in `key`, or the credential in `headers`.
 #[utoipa::path(
     post,
     path = "/v1/policy/explain",
@@ -72,7 +72,7 @@ mod tests {
         serde_json::to_value(PolicyDocument { imported_keys, ..PolicyDocument::default() }).unwrap()
     }
 
-    /// Makes the key of a case; gives its name and secret.
+    /// Creates the key of a case; returns its name and secret.
     async fn make(server: &TestServer, number: usize, key: &Value) -> (String, String) {
         let name = format!("case-{number}");
         let mut request = json!({
@@ -123,7 +123,7 @@ mod tests {
             let explanation = server.post("/v1/policy/explain", request.clone()).await.expect(StatusCode::OK);
             let mut expected = said(case);
             if expected[0] != "insufficient_scope" {
-                // What the route needs is reported also where the key has it.
+                // The required scope is reported even if the key has it.
                 expected[2] = explanation["required_scope"].clone();
             }
             assert_eq!(said(&explanation), expected, "{}", case["name"]);
@@ -141,7 +141,7 @@ mod tests {
             let text = explanation.to_string();
             assert!(secret.is_empty() || !text.contains(secret), "{}: {text}", case["name"]);
 
-            // By name, where the credential led to the key, and no other header counted.
+            // By name if the credential led to the key, and no other header counted.
             let by_headers = explanation["key_name"].is_null() || case["reason"] == "method_overridden";
             let (Some((name, _)), false) = (key, by_headers) else { continue };
             request.as_object_mut().unwrap().remove("headers");

@@ -23,7 +23,7 @@ use omniflow_service::policy::replay::ReplayCalls;
 pub(crate) struct ReplayQuery {
     /// Only calls with the key that has this identifier, or had this name at the time of the call.
     key: Option<String>,
-    /// Only calls that began at this time or later.
+    /// Only calls that began at or after this time.
     #[param(value_type = Option<schema::Instant>)]
     from: Option<String>,
     /// Only calls that began before this time.
@@ -187,7 +187,7 @@ mod tests {
         let none =
             server.post("/v1/policy/replay?to=2027-01-15T08:00:00Z", draft()).await.expect(StatusCode::OK);
         assert_eq!((&none["calls"], &none["oldest"]), (&json!(0), &Value::Null));
-        // Whatever a policy says, a key that has been revoked since is refused.
+        // A key that was revoked in the meantime is refused, whatever the policy allows.
         server.post("/v1/keys/contacts/revoke", json!({})).await.expect(StatusCode::OK);
         let revoked = server.post("/v1/policy/replay", draft()).await.expect(StatusCode::OK);
         assert_eq!((&revoked["newly_refused"], &revoked["unaffected"]), (&json!(0), &json!(8)));
@@ -229,7 +229,7 @@ mod tests {
         let set = server.put("/v1/policy", document(false)).await;
         assert_eq!(set.problem().1, "imports_in_use");
         assert!(set.json()["detail"].as_str().unwrap().contains("imported keys: moved."), "{set:?}");
-        // A version of this installation in its place, and the imported one out of the way.
+        // A version of this installation replaces it, and the imported one is revoked.
         server.post("/v1/keys/moved/rotate", json!({})).await.expect(StatusCode::CREATED);
         assert_eq!(server.put("/v1/policy", document(false)).await.problem().1, "imports_in_use");
         server.post("/v1/keys/moved/versions/1/revoke", json!({})).await.expect(StatusCode::OK);

@@ -18,7 +18,8 @@ use omniflow_service::policy::{Policies, roll_back, set};
 
 /// Set the policy, in JSON or TOML.
 ///
-/// `key_prefix` may be omitted and cannot be changed. A document equal to the effective one creates no new version.
+/// `key_prefix` may be omitted and cannot be changed. A document that is equal to the effective one does not create a
+/// new version.
 #[utoipa::path(
     put,
     path = "/v1/policy",
@@ -149,7 +150,7 @@ mod tests {
         let stored = server.app.store.policy().await.unwrap();
         assert_eq!((stored.created_by.as_str(), stored.created_at.0), ("owner", START + 1_000));
 
-        // Who is behind gets the policy, and then the key that came after it.
+        // A gateway that is behind receives the policy, and then the key that was created after it.
         server.post("/v1/keys", order).await.expect(StatusCode::CREATED);
         let policy = delta(&server, held);
         assert_eq!(serde_json::from_str::<Value>(policy.policy.as_ref().unwrap()).unwrap(), shop());

@@ -119,7 +119,7 @@ fn plain_type(document: &Value, schema: &Value) -> String {
     names.collect::<Vec<_>>().join(" or ")
 }
 
-/// What a field means: what it says itself, or what its type says.
+/// The description of a field, or else that of its type.
 fn description(document: &Value, field: &Value) -> String {
     let own = [&field["description"], &field["oneOf"][0]["description"]].into_iter().find_map(Value::as_str);
     let text = own.or_else(|| resolve(document, field)["description"].as_str()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The detection of anomalies, as the API shows it.
+//! The detection of anomalies, tested through the API.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use omniflow_test_server::{START, TestServer, record};
 
 const KEY: Uuid = Uuid::from_u128(9);
 
-/// Five calls an hour for ten days, from one network, until the hour that begins now.
+/// Five calls per hour for ten days, from one network, until the hour that begins now.
 async fn history(server: &TestServer, token: &str) -> u64 {
     let hours = 240;
     let records: Vec<AuditRecord> = (0..hours * 5)
@@ -42,7 +42,7 @@ async fn what_is_unusual_is_found_once_with_the_calls_that_show_it() {
 
     let hostile = |n: u64| {
         let mut record = record(next + n, START + n, Some((KEY, "ci")));
-        // 300 calls: the last 40 are refused, five are from elsewhere, and two come after the end.
+        // 300 calls: the last 40 are refused, five are from other networks, and two are made after the revocation.
         if n >= 260 {
             (record.status, record.outcome) = (403, Outcome::Denied(Denial::InsufficientScope));
         }

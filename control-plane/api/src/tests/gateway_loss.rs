@@ -1,4 +1,4 @@
-//! Gateways that are lost with their records, as the API shows it.
+//! Gateways that are lost with their records, tested through the API.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use omniflow_service::fleet::OpenPoll;
 use omniflow_test_server::{START, TestServer, record, request};
 
-/// A gateway with two workers, as it speaks to a control plane.
+/// A gateway with two workers that uses the gateway protocol.
 struct Gateway {
     incarnation: u64,
     token: String,
@@ -22,7 +22,8 @@ impl Gateway {
         Self { incarnation, token: server.token("gateway").await }
     }
 
-    /// A word at this second since the start, with how many calls each VM has begun and how many were acknowledged.
+    /// A progress report at this second since the start, with the number of calls that each VM has begun and of those
+    /// that were acknowledged.
     fn word(second: u64, quiescent: bool, vms: &[(u64, u64, u64)]) -> DeliveryReport {
         let at = UnixMillis(START + second * 1_000);
         let vms = vms.iter().map(|(id, begun, acknowledged)| VmDelivery {
@@ -44,7 +45,7 @@ impl Gateway {
         assert_eq!(server.deliver_bytes(&self.token, batch).await.status, StatusCode::NO_CONTENT);
     }
 
-    /// Ten calls of a VM, one each 100 ms from this second on, of which two more are under way.
+    /// Ten calls of a VM, one every 100 ms from this second on, while two more are in progress.
     async fn work(&self, server: &TestServer, vm: u64, second: u64) {
         let items = (0..10).map(|n| record(n, START + second * 1_000 + n * 100, None).into()).collect();
         self.tell(server, vm, items, Self::word(second + 1, false, &[(vm, 12, 0), (9, 0, 0)])).await;
@@ -116,12 +117,12 @@ async fn quiescent_gateway_leaves_no_gap_until_its_next_batch() {
     let gateway = Gateway::new(&server, 1).await;
     gateway.work(&server, 5, 0).await;
     gateway.tell(&server, 9, vec![], Gateway::word(5, true, &[(5, 12, 12), (9, 0, 0)])).await;
-    // It was sent before that, and came later.
+    // It was sent before that and arrived later.
     gateway.tell(&server, 9, vec![], Gateway::word(4, false, &[(5, 12, 10), (9, 0, 0)])).await;
     seconds(&server, 3_600);
     assert_eq!(gaps(&server).await, [] as [Value; 0]);
 
-    // It begins to work and is gone before a batch was sent.
+    // It begins to work and disappears before a batch is sent.
     gateway.tell(&server, 9, vec![], Gateway::word(3_600, false, &[(5, 13, 12), (9, 0, 0)])).await;
     seconds(&server, 100);
     let found = gaps(&server).await;
@@ -176,7 +177,7 @@ async fn one_that_was_only_cut_off_has_its_gap_withdrawn() {
         notices.iter().map(|notice| (notice.gap.id, notice.withdraws)).collect::<Vec<_>>(),
         [(2, Some(1))]
     );
-    // It is judged anew from there on.
+    // It is evaluated again from there.
     seconds(&server, 61);
     assert_eq!(gaps(&server).await.len(), 1);
 }

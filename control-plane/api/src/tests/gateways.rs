@@ -1,4 +1,4 @@
-//! Gateways that may still serve, and the tokens that act for them, as the API shows it.
+//! Gateways that may still be serving requests, and the tokens that they may use, tested through the API.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ impl Run {
         })
     }
 
-    /// Says that it enforces the published version.
+    /// Reports that it enforces the published version.
     async fn poll(self, server: &TestServer, token: &str) -> Answer {
         let body = self.body(server, 0);
         server.call(request(Method::POST, "/gateway/v1/poll", token, Some(body))).await

@@ -1,4 +1,4 @@
-//! Every problem that the API answers, kept word by word in `golden/problems.txt`.
+//! Every problem that the API returns, compared with the golden file `golden/problems.txt`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -21,7 +21,7 @@ use omniflow_domain::key::Key;
 use omniflow_domain::key::KeyReference;
 use omniflow_test_server::{Answer, START, TestServer, golden, record, request};
 
-/// What was provoked so far.
+/// The problems so far.
 #[derive(Default)]
 struct Report {
     text: String,
@@ -29,7 +29,7 @@ struct Report {
 }
 
 impl Report {
-    /// Notes a problem. What is another at each run, such as an identifier, is named in `unsteady`.
+    /// Records a problem. `unsteady` lists the values that differ in each run, such as an identifier.
     fn note(&mut self, call: &str, answer: &Answer, unsteady: &[&str]) {
         let (status, code, _) = answer.problem();
         let mut body = serde_json::to_string_pretty(&answer.json()).unwrap();
@@ -100,7 +100,7 @@ async fn unreadable(server: &TestServer, report: &mut Report) {
         let answer = server.call(post(server, path, media_type, body)).await;
         report.note(&format!("POST {path}, {media_type}"), &answer, &[]);
     }
-    // One whose reader fails before the endpoint's limit is reached, as when a connection breaks.
+    // A body whose reader fails before the endpoint's limit is reached, as when a connection breaks.
     let broken = post(server, "/v1/keys", "application/json", vec![b' '; 3_000_000]).with_limited_body();
     report.note("POST /v1/keys, cut short", &server.call(broken).await, &[]);
     let long = post(server, "/v1/keys", "application/json", vec![b' '; 300_000]);
@@ -144,7 +144,7 @@ async fn refused(server: &TestServer, report: &mut Report) {
     report.note("DELETE /v1/tokens/{owner}", &server.delete(&server.path_of_token("owner").await).await, &[]);
 }
 
-/// Polls with tokens that may not act for the gateway.
+/// Polls with tokens that are not permitted for the gateway.
 async fn refused_gateways(server: &TestServer, report: &mut Report) {
     let token = async |name: &str, gateways: Value| {
         let body = json!({"name": name, "role": "gateway", "gateways": gateways});
@@ -169,7 +169,7 @@ async fn refused_gateways(server: &TestServer, report: &mut Report) {
     report.note("POST /gateway/v1/poll, too many runs", &poll(&first, 1_000).await, &[]);
 }
 
-/// The refusal of a replay, of several that are requested at once.
+/// The refusal of one of several replays that are requested at the same time.
 async fn replay_beside_another(server: &TestServer) -> Answer {
     let replay = || server.post("/v1/policy/replay", json!({"scopes": [], "routes": []}));
     let until_refused = async {
@@ -199,7 +199,7 @@ async fn in_the_way(server: &TestServer, report: &mut Report) {
     let mut policy = server.get("/v1/policy").await.json()["document"].take();
     policy["imported_keys"] = json!(true);
     server.put("/v1/policy", policy).await;
-    // Later than the key before, so that lists name the two in one order.
+    // Later than the previous key, so that lists have a fixed order.
     server.pass(Duration::from_millis(1));
     server.post("/v1/keys", imported.clone()).await;
     imported["name"] = json!("again");
@@ -246,7 +246,7 @@ async fn ended(server: &TestServer, report: &mut Report) {
 
 async fn without_its_payload_key(server: TestServer, report: &mut Report) -> TestServer {
     let key_file = server.folder().join("payload-key");
-    // One whose name is the same at each run.
+    // A value that is the same in each run.
     std::fs::write(&key_file, "1f".repeat(32)).unwrap();
     let server = server.restart().await;
     let token = async |role: &str| {

@@ -1,4 +1,4 @@
-//! Behaviour that spans several endpoints and background jobs.
+//! Behavior that spans several endpoints and background jobs.
 
 mod detection;
 mod gateway_loss;
@@ -58,7 +58,7 @@ pub(crate) async fn publish_key(server: &TestServer, key: &Key) {
     publisher.commit(transaction, key.credentials().map(Change::Put).collect()).await.unwrap();
 }
 
-/// The state of a server's API, as this build of the crate has it: the server itself was built with another.
+/// The state of a server's API in the types of this build of the crate: the server itself uses another build.
 pub(crate) fn api_of(server: &TestServer) -> Arc<Api> {
     let api = &server.app.api;
     Arc::new(Api {

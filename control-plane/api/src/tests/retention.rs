@@ -1,4 +1,4 @@
-//! The purge of old records, as the API shows it.
+//! The purge of old records, tested through the API.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ async fn records_and_gaps_go_after_their_time_and_uses_of_keys_stay() {
     let events = server.get("/v1/admin-log").await.expect(StatusCode::OK);
     assert_eq!(events["items"].as_array().unwrap().len(), 3, "the admin log stays: {events}");
 
-    // What was purged is still known as delivered.
+    // Purged records still count as delivered.
     server.deliver(&token, vec![record(3, START + 90 * DAY_MS, key)]).await;
     assert!(ids(&server).await.is_empty());
 }
@@ -84,7 +84,7 @@ async fn places_of_gateways_that_are_gone_are_forgotten() {
     server.purge().await;
     assert_eq!(quiet().await.len(), 3 * STREAMS_AT_ONCE, "on the day they are known");
 
-    // One has no calls, and is there. Its next call leaves no gap behind.
+    // One gateway is present but has no calls. Its next call causes no gap.
     server.pass(Duration::from_millis(1));
     let report = EnforcedReport {
         gateway: "edge".to_owned(),

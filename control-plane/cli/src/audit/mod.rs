@@ -62,7 +62,7 @@ struct Filter {
     /// Only calls with this key (name or ID).
     #[arg(long)]
     key: Option<String>,
-    /// Only calls with keys of this environment.
+    /// Only calls with keys in this environment.
     #[arg(long, value_parser = one_of(Environment::ALL.map(Environment::as_str)))]
     environment: Option<String>,
     /// Only calls to this route template, such as /api/v1/contacts/{id}.

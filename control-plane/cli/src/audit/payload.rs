@@ -8,7 +8,7 @@ use crate::client::{Call, Client, Method};
 use crate::output::{Answer, Output, cell, printable_lines};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Requires a token with the role auditor. Each read is recorded in the admin log.\n\n\
+#[command(after_help = "Requires a token with the auditor role. Each read is recorded in the admin log.\n\n\
     Examples:\n  \
     omf audit --key ci --json | jq -r '.items[0].id'\n  \
     omf audit payload 1207\n  \
@@ -50,8 +50,8 @@ fn describe(payload: &PayloadJson) -> String {
     let known = PayloadState::ALL.into_iter().find(|state| state.as_str() == payload.state);
     let state = match known {
         Some(PayloadState::Whole) => "whole".to_owned(),
-        Some(PayloadState::Cut) => "cut: the end is missing".to_owned(),
-        Some(PayloadState::NoRoom) => "missing: the gateway had no room for it".to_owned(),
+        Some(PayloadState::Cut) => "truncated: the end is missing".to_owned(),
+        Some(PayloadState::NoRoom) => "missing: the gateway's buffer was full".to_owned(),
         Some(PayloadState::NotRedactable) => {
             "without body: the fields to redact cannot be located in it".to_owned()
         }
@@ -103,7 +103,7 @@ mod tests {
         );
         assert_eq!(
             describe(&payload("/w==", "base64", "cut")),
-            format!("{head}payload           cut: the end is missing\n{end}\n(base64)\n/w==\n")
+            format!("{head}payload           truncated: the end is missing\n{end}\n(base64)\n/w==\n")
         );
         assert!(describe(&payload("", "text", "no_room")).ends_with(end));
         let typed = describe(&payload("{\r\n\t\"a\": \"\u{1b}[2J\"\n}\n", "text", "whole"));

@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[command(after_help = "Examples:\n  \
     omf audit tail --key ci\n  \
     omf audit tail --decision denied --json | jq .path\n\n\
-    Records are numbered, so the command resumes after a restart of the control plane without skipping any.")]
+    Records are numbered. After a restart of the control plane, the command resumes without skipping any.")]
 pub(super) struct Tail {
     /// Exit after this many records.
     #[arg(long)]
@@ -53,7 +53,7 @@ pub(super) fn run(args: Tail, client: &Client, output: Output) -> anyhow::Result
                     return Ok(());
                 }
             }
-            // A rejection would repeat, and an address that never answered is probably wrong.
+            // A rejection would be repeated, and an address that never responded is probably wrong.
             Err(error) if error.is::<Rejection>() || !has_connected => return Err(error),
             Err(_) => {}
         }

@@ -58,16 +58,17 @@ fn check_gateway(gateway: &GatewayJson, now: UnixMillis) -> CheckResult {
             result(clock, message)
         }
         None if !gateway.in_step => {
-            let message = "some workers enforce an older version: run this again, then check Envoy's log";
+            let message =
+                "some workers enforce an older version: run this check again, then check Envoy's log";
             result(Level::Failure, message.to_owned())
         }
         None if expires_soon(gateway, now) => {
             let end = gateway.token_expires_at.map(|end| end.to_string()).unwrap_or_default();
-            let message = format!("its token expires at {end}: give it a new token before then");
+            let message = format!("its token expires at {end}: replace the token before then");
             result(Level::Warning, message)
         }
         None if !gateway.connected => {
-            result(Level::Warning, "in step, but no poll is open: run this again".to_owned())
+            result(Level::Warning, "in step, but no poll is open: run this check again".to_owned())
         }
         None => result(Level::Ok, "connected and in step".to_owned()),
     }
@@ -81,15 +82,13 @@ fn unreachable(gateway: &GatewayJson) -> Option<(Level, String)> {
         GatewayState::Silent => Some((
             Level::Warning,
             format!(
-                "silent since {seen}; if it still serves, it does not receive revocations: restore its connection, or \
-                 run omf gateway remove if it has ended"
+                "silent since {seen}; if it is still serving, it does not receive revocations: restore its connection, or run omf gateway remove if it has ended"
             ),
         )),
         GatewayState::TokenExpired | GatewayState::TokenRevoked => Some((
             Level::Failure,
             format!(
-                "{}, last seen {seen}; if it still serves, it does not receive revocations: give it a new token, or run \
-                 omf gateway remove if it has ended",
+                "{}, last seen {seen}; if it is still serving, it does not receive revocations: replace its token, or run omf gateway remove if it has ended",
                 state.describe()
             ),
         )),
@@ -146,14 +145,13 @@ fn refusal(url: &str, probe: &Probe) -> CheckResult {
         }
         (403, _) => {
             let message = format!(
-                "{url} responds with the 403 of the guard, because Envoy skips the filter: check Envoy's log"
+                "{url} responds with the guard's 403 because Envoy skips the filter: check Envoy's log"
             );
             CheckResult::failure("filter", message)
         }
         (status, _) => {
             let message = format!(
-                "{url} responds to a call without a key with {status}, not with the 401 of the filter: put the filter and \
-                 the guard before the router"
+                "{url} responds to a call without a key with {status} instead of the filter's 401: put the filter and the guard before the router"
             );
             CheckResult::failure("filter", message)
         }

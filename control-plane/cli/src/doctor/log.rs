@@ -38,7 +38,9 @@ fn gaps(client: &Client, now: UnixMillis) -> anyhow::Result<(Level, String)> {
     Ok(match (recent.is_empty(), page.next_cursor.is_some()) {
         (true, false) => (Level::Ok, "no records lost in the last 24 hours".to_owned()),
         // The list is sorted by when gaps were detected, so gaps on later pages may be recent too.
-        (true, true) => (Level::Warning, format!("more than {MAX_LIMIT} gaps: run omf audit gaps")),
+        (true, true) => {
+            (Level::Warning, format!("more than {MAX_LIMIT} gaps in the last 24 hours: run omf audit gaps"))
+        }
         (false, has_more) => {
             let least = if has_more || is_least { "at least " } else { "" };
             (Level::Warning, format!("{least}{lost} records lost in the last 24 hours: run omf audit gaps"))
@@ -84,9 +86,9 @@ fn space(metrics: &str) -> Option<(Level, String)> {
 fn cut_polls(metrics: &str) -> Option<(Level, String)> {
     let gateways = number(metrics, "omf_gateways_with_cut_polls").filter(|gateways| *gateways > 0)?;
     let seconds = number(metrics, "omf_gateway_poll_cut_seconds")?;
+    let noun = if gateways == 1 { "gateway" } else { "gateways" };
     let message = format!(
-        "polls of {gateways} gateways are ended after {seconds} s by a proxy in front of the control plane, so these gateways \
-         poll more often: set the proxy's timeout for /gateway/ above 30 s"
+        "a proxy in front of the control plane cuts off the polls of {gateways} {noun} after {seconds} s, so these gateways poll more often: set the proxy's timeout for /gateway/ above 30 s"
     );
     Some((Level::Warning, message))
 }
@@ -146,7 +148,7 @@ mod tests {
         assert_eq!(cut_polls("omf_gateways_with_cut_polls 0\nomf_gateway_poll_cut_seconds 0\n"), None);
         let (level, message) =
             cut_polls("omf_gateways_with_cut_polls 2\nomf_gateway_poll_cut_seconds 15\n").unwrap();
-        assert!(level == Level::Warning && message.contains("2 gateways are ended after 15 s"), "{message}");
+        assert!(level == Level::Warning && message.contains("2 gateways after 15 s"), "{message}");
     }
 
     #[test]

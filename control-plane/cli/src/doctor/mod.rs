@@ -145,7 +145,7 @@ fn readiness(client: &Client) -> CheckResult {
 /// The offset of a server's clock from the local one in milliseconds; `None` without a `Date` header.
 pub(crate) fn clock_offset(probe: &Probe, now: UnixMillis) -> Option<i64> {
     let sent = now.0.cast_signed() - i64::try_from(probe.took.as_millis() / 2).ok()?;
-    // The header is truncated to seconds, which is half a second on average.
+    // The header is truncated to seconds, an average error of half a second.
     Some(probe.date?.0.cast_signed() + DATE_PRECISION_MS / 2 - sent)
 }
 
@@ -167,7 +167,7 @@ fn local_clock(offset: Option<i64>) -> CheckResult {
     let Some(offset) = offset else {
         return CheckResult::warning(
             "clock",
-            "responses of the control plane have no Date header: check the proxies in between".to_owned(),
+            "responses from the control plane have no Date header: check the proxies in between".to_owned(),
         );
     };
     if clock_level(offset, DATE_PRECISION_MS) == Level::Ok {
@@ -202,7 +202,8 @@ fn token(client: &Client) -> (bool, CheckResult) {
     };
     match role() {
         Ok(Some("gateway")) => {
-            let message = "a gateway token cannot read: use a token with the role owner, admin or auditor";
+            let message =
+                "gateway tokens cannot read the API: use a token with the role owner, admin or auditor";
             (false, CheckResult::failure("token", message.to_owned()))
         }
         Ok(Some(role)) => (true, CheckResult::ok("token", format!("valid, with the role {role}"))),

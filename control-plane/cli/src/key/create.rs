@@ -69,8 +69,8 @@ pub(super) struct Settings {
 pub(crate) struct IdempotencyArgs {
     /// Idempotency key for safe retries, such as a UUID.
     ///
-    /// For 10 minutes, a retry with the same idempotency key returns the original response. After that, for
-    /// the rest of a day, it fails because the request has already succeeded.
+    /// For 10 minutes, a retry with the same idempotency key returns the original response. After that, for the rest of
+    /// 24 hours, a retry fails because the request has already succeeded.
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
 }

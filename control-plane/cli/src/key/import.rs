@@ -34,7 +34,7 @@ pub struct Import {
     /// Its SHA-256 is computed locally; the key does not leave this machine.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<String>,
-    /// Up to four characters of the key, to recognize it.
+    /// Up to four characters of the key, to help recognize it.
     ///
     /// With --secret-file, the default is the last four characters of a key that is long enough.
     #[arg(long, value_name = "TEXT")]

@@ -136,7 +136,9 @@ fn deliver(
         }
         (_, []) => None,
         (place, [(_, secret)]) => place.deliver(secret, &answer.json, alone)?,
-        (_, [..]) => bail!("there are several replacement keys: remove --output-file"),
+        (_, [..]) => bail!(
+            "there are several replacement keys, but --output-file holds only one: remove --output-file"
+        ),
     };
     match (output.json, in_file) {
         (true, _) => output.print_json(&without_secrets(answer.json.clone()))?,
@@ -208,7 +210,7 @@ fn refused_by(report: &LeakReportJson) -> Option<String> {
     let enforcement = report.enforcement.as_ref()?;
     let enforcing = enforcement.gateways.iter().filter(|gateway| gateway.enforced).count();
     Some(match enforcement.gateways.len() {
-        0 => "no gateway is known".to_owned(),
+        0 => "no gateways are known".to_owned(),
         all => format!("refused by {enforcing} of {all} gateways{}", slowest(enforcement)),
     })
 }

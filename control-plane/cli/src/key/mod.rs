@@ -48,7 +48,8 @@ pub enum Command {
     Revoke(Revoke),
     /// Revoke a leaked key and show how it was used.
     ///
-    /// Identifies the key by a secret on standard input, by its SHA-256, or in a text that contains it.
+    /// Finds the key by its secret on standard input, by the SHA-256 of the secret, or in a text that contains the
+    /// secret.
     Leaked(Leaked),
 }
 
@@ -62,7 +63,7 @@ pub struct List {
     /// Only keys with this status.
     #[arg(long, value_parser = one_of(KeyStatus::ALL.map(KeyStatus::as_str)))]
     status: Option<String>,
-    /// Only keys of this environment.
+    /// Only keys in this environment.
     #[arg(long, value_parser = one_of(Environment::ALL.map(Environment::as_str)))]
     environment: Option<String>,
     /// Only keys with this scope.

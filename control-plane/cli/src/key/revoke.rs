@@ -53,7 +53,7 @@ fn describe_outcome(revoked: &RevokedKey, version: Option<u16>, now: UnixMillis)
     };
     let Some(enforcement) = &revoked.enforcement else { return outcome + ".\n" };
     if enforcement.gateways.is_empty() {
-        return outcome + "; no gateway is known.\n";
+        return outcome + "; no gateways are known.\n";
     }
     let (enforcing, others): (Vec<_>, Vec<_>) =
         enforcement.gateways.iter().partition(|gateway| gateway.enforced);
@@ -100,7 +100,7 @@ mod tests {
         );
         let again = said(None, json!([gateway("a", true, None), gateway("b", true, None)]));
         assert_eq!(again, "crm-sync is revoked; 2 of 2 gateways enforce it.\n");
-        assert_eq!(said(None, json!([])), "crm-sync is revoked; no gateway is known.\n");
+        assert_eq!(said(None, json!([])), "crm-sync is revoked; no gateways are known.\n");
         let without = serde_json::from_value(json!({"key": key(json!({"name": "crm-sync"}))})).unwrap();
         assert_eq!(describe_outcome(&without, None, now), "crm-sync is revoked.\n");
     }

@@ -56,7 +56,7 @@ pub(super) fn run(args: Rotate, client: &Client, output: Output) -> anyhow::Resu
         let location = secret_location(file.as_deref());
         match CreatedKey::deserialize(&rotated.json) {
             Ok(answer) => eprintln!("{}", rotation_note(&answer.key, &location)),
-            Err(error) => eprintln!("{location} The rest of the response cannot be read: {error}."),
+            Err(error) => eprintln!("{location} The rest of the response could not be read: {error}."),
         }
     }
     report_enforcement(rotated.enforcement.as_ref(), output)

@@ -40,7 +40,7 @@ pub struct Update {
     /// Burst size in calls, or none to use the limit itself.
     #[arg(long, value_name = "CALLS")]
     burst: Option<Limit>,
-    /// Reset the limits to the defaults of a new key.
+    /// Reset the limits to those of a new key.
     #[arg(long)]
     default_limits: bool,
     /// IP address or network that may use the key; can be repeated.

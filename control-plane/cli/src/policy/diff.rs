@@ -14,7 +14,7 @@ use crate::output::{Answer, Output, cell};
 /// Arguments of `omf policy diff`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    omf policy diff policy.toml         # changes of a draft, which is also validated\n  \
+    omf policy diff policy.toml         # changes in a draft, which is also validated\n  \
     omf policy diff --from 3            # changes since version 3\n  \
     omf policy diff --from 2 --to 3")]
 pub struct Diff {

@@ -16,7 +16,7 @@ pub(super) const TOML: &str = "application/toml";
 /// A policy document as an argument.
 #[derive(Debug, Args)]
 pub(super) struct DocumentArgs {
-    /// File with the document, or - for standard input; JSON unless it ends in .toml.
+    /// Document file, or - for standard input; JSON unless its name ends in .toml.
     file: String,
     /// Read the document as TOML, regardless of the file name.
     #[arg(long)]

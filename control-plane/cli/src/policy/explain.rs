@@ -27,7 +27,7 @@ pub struct Explain {
     method: String,
     /// Path of the request, with its query string.
     path: String,
-    /// Name or ID of the key that makes the call.
+    /// Name or ID of the key used for the call.
     #[arg(long)]
     key: Option<String>,
     /// Version of the key [default: the newest valid one].
@@ -47,10 +47,10 @@ pub struct Explain {
     /// Time of the call, such as 2027-01-31T00:00:00Z [default: now].
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// Number of preceding calls with the key; without it, limits are not checked.
+    /// Number of earlier calls with the key; if omitted, limits are not checked.
     #[arg(long, value_name = "COUNT")]
     calls_before: Option<u32>,
-    /// File with a policy to use instead; JSON unless it ends in .toml.
+    /// File with a policy to use instead; JSON unless its name ends in .toml.
     #[arg(long, value_name = "FILE")]
     draft: Option<String>,
 }

@@ -31,7 +31,7 @@ pub enum Command {
     /// List policy versions, newest first.
     #[command(after_help = "Examples:\n  omf policy versions\n  omf policy show --version 3 --toml")]
     Versions(PageArgs),
-    /// Show the changes of a draft, or the differences between two versions.
+    /// Show the changes in a draft, or the differences between two versions.
     ///
     /// Nothing is published.
     Diff(Diff),

@@ -39,7 +39,7 @@ pub struct Set {
     omf policy diff --to 3\n  \
     omf policy rollback 3 --wait 5s")]
 pub struct RollBack {
-    /// Version whose document to publish again.
+    /// Version to publish again.
     version: u64,
     #[command(flatten)]
     how: How,

@@ -104,23 +104,20 @@ pub(super) fn label(kind: &str) -> &'static str {
 fn advice(kind: &str) -> &'static str {
     match kind {
         "volume_spike" => {
-            "Ask the owner of the key whether a job was started or is out of control. If the calls are unexplained, treat \
-             the key as leaked. A lower limit on the key caps the next spike."
+            "Ask the owner of the key whether a new job was started or is out of control. If no one can explain the calls, treat the key as leaked. A lower limit on the key caps the next spike."
         }
         "new_network" => {
             "Ask the owner of the key whether they moved or added a machine. If not, treat the key as leaked. An IP \
              allowlist on the key refuses calls from other networks."
         }
         "error_run" => {
-            "Check the paths: a scan for endpoints looks different from an outdated client. Contact the owner of the key, or \
-             remove the scope that is being probed."
+            "Check the paths: a scan for endpoints looks different from an outdated client. Contact the owner of the key, or remove the affected scope."
         }
         "many_places" => {
-            "The key is shared or has leaked. Ask its owner, create a separate key for each place, and rotate this one."
+            "The key is shared or has leaked. Ask the owner of the key, create a separate key for each location, and rotate this one."
         }
         "used_after_end" => {
-            "An ended secret is still in use: a client was not updated, or someone has a copy. These calls were refused. \
-             Notify the owner of the key, with the version that is still used."
+            "An expired or revoked secret is still in use: a client was not updated, or someone has a copy. These calls were refused. Let the owner of the key know which version is still in use."
         }
         _ => "Check the calls.",
     }

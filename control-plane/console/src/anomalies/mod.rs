@@ -1,4 +1,4 @@
-//! Anomalies in the use of keys, and the report of a leaked key.
+//! Anomalies in the usage of keys, and the report of a leaked key.
 
 mod leak;
 mod list;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::testing::{Browser, text, value_of};
 use omniflow_test_server::{START, TestServer, record};
 
-/// A key that was used after it was revoked, which was found.
+/// A key that was used after its revocation, with the anomaly detected.
 async fn start_server() -> (TestServer, Value) {
     let server = TestServer::new().await;
     let created = server.key("ci").await;

@@ -77,7 +77,7 @@ struct Gap {
     from: Option<Moment>,
     to: Moment,
     missing: Count,
-    /// Whether more may be missing.
+    /// Whether the number is a lower bound.
     is_minimum: bool,
     gateway: String,
     cause: &'static str,

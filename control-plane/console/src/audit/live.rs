@@ -60,7 +60,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Error> {
     let mut values = headers.get_all("last-event-id").iter();
     let Some(value) = values.next() else { return Ok(None) };
     let invalid = || {
-        Error::new(ErrorCode::InvalidHeader, "Last-Event-ID must be sent once, with the ID of an event.")
+        Error::new(ErrorCode::InvalidHeader, "Last-Event-ID must be the ID of an event, sent only once.")
             .at("Last-Event-ID")
     };
     if values.next().is_some() {

@@ -116,9 +116,9 @@ async fn page(
 fn describe_interruption(interruption: &str) -> &'static str {
     match interruption {
         "upstream_reset" => "The upstream reset the stream.",
-        "timeout" => "A timeout of the gateway ended the stream.",
+        "timeout" => "A timeout at the gateway ended the stream.",
         "client_disconnected" => "The client disconnected.",
-        _ => "The gateway did not state a reason.",
+        _ => "The gateway did not report a reason.",
     }
 }
 

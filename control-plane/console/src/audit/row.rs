@@ -91,7 +91,7 @@ pub(super) fn meaning(reason: &str) -> &'static str {
     match Outcome::from_reason(reason) {
         Some(Outcome::Allowed) => "Allowed with a valid key.",
         Some(Outcome::PassedThrough) => {
-            "Passed through without a key: the credential is of another type, for another filter to check."
+            "Passed through without a key: the credential is of another type, which another filter must check."
         }
         Some(Outcome::Denied(denial)) => denial_meaning(denial),
         None => "",
@@ -111,7 +111,7 @@ fn denial_meaning(denial: omniflow_policy::denial::Denial) -> &'static str {
         Denial::AmbiguousCredentials => "The client sent more than one credential, so none was accepted.",
         Denial::IpNotAllowed => "The key may not be used from this IP address.",
         Denial::InsufficientScope => "The key lacks the scope that this route requires.",
-        Denial::RouteNotMapped => "No route of the policy matches this path and method.",
+        Denial::RouteNotMapped => "No route in the policy matches this path and method.",
         Denial::MethodOverridden => "A header overrides the method, and the gateway does not apply it.",
         Denial::AmbiguousPath => "The path can be interpreted in more than one way.",
         Denial::RateLimited => "The key has exceeded its limit.",

@@ -63,7 +63,7 @@ async fn start_server() -> (TestServer, String) {
         AuditItem::Call(hostile),
         AuditItem::Aggregated(of_strangers),
         AuditItem::Aggregated(of_key),
-        // Five numbers never come.
+        // Five numbers never arrive.
         AuditItem::Call(record(1_242, START + 180_000, Some((key, "ci")))),
     ];
     server.deliver_items(&gateway, items).await;
@@ -122,8 +122,8 @@ async fn the_list_shows_calls_aggregated_calls_and_gaps_with_links_to_narrower_s
 async fn each_gap_is_on_one_page_of_the_list() {
     let server = TestServer::new().await;
     let gateway = server.token("gateway").await;
-    // Before each tenth call some are missing, each time more; a search leaves these tenth calls out, so that the gaps end
-    // between the calls that are listed. The first page ends beside one.
+    // Before each tenth call, some calls are missing, more each time. A search excludes these tenth calls, so that the
+    // gaps end between the listed calls. The first page ends next to a gap.
     let mut sequence = 0;
     let mut missing = Vec::new();
     let records = (0..120).map(|n| {
@@ -191,7 +191,7 @@ async fn an_invalid_search_keeps_its_input_and_shows_the_error_at_its_field() {
         assert!(page.contains("name=\"key\" value=\"ci\""), "{query}");
     }
     let answer = browser.open("/audit?cursor=x").await;
-    assert!(text(&answer).contains("class=\"note bad\" role=\"alert\">Cursor is"), "{}", text(&answer));
+    assert!(text(&answer).contains("class=\"note bad\" role=\"alert\">Cursor must be"), "{}", text(&answer));
     assert_eq!(browser.open("/audit?colour=red").await.status, StatusCode::BAD_REQUEST);
     assert_eq!(browser.open("/audit/export?ip=x").await.status, StatusCode::BAD_REQUEST);
 }
@@ -206,7 +206,7 @@ async fn a_record_is_shown_in_full_and_auditors_view_its_payload_separately() {
         "request-0",
         "900 µs",
         "203.0.113.7",
-        "requires a token with the role auditor",
+        "requires a token with the auditor role",
         "/policy/explain?key=",
     ] {
         assert!(page.contains(part), "{part}: {page}");

@@ -1,5 +1,5 @@
-//! Charts as SVG that are readable without colour: series differ by pattern or dashes, and a table below the plot has all
-//! values.
+//! Charts as SVG that are readable without color: series differ by pattern or dashes, and a table below the plot
+//! contains all values.
 //!
 //! The patterns are defined in the layout. A plot contains no text, because it is stretched to the available width; its labels
 //! are HTML beside it. The markup is in `templates/charts/`; these modules compute the geometry.

@@ -224,7 +224,7 @@ pub(super) fn parse_settings(form: &Form, now: UnixMillis) -> (Settings, Vec<Err
     (settings, errors)
 }
 
-/// The settings of a form, and the errors of what only forms have: numbers as text, and the selection of a lifetime.
+/// The settings of a form, and the errors of fields that only forms have: numbers as text, and the selected lifetime.
 fn settings_text(form: &Form, now: UnixMillis) -> (SettingsText, Vec<Error>) {
     let mut errors = Vec::new();
     let mut number = |name, pointer| {

@@ -27,7 +27,7 @@ use omniflow_service::precondition::Precondition;
 
 /// The overlaps to choose from: value and label.
 const OVERLAPS: [(&str, &str); 5] = [
-    ("0s", "No time: it ends immediately"),
+    ("0s", "Not at all: it expires immediately"),
     ("1h", "1 hour"),
     ("24h", "24 hours"),
     ("7d", "7 days"),

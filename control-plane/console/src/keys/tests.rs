@@ -1,4 +1,4 @@
-//! Keys in pages: the same operations as the API's, with the same refusals, at the field that is to blame.
+//! Pages of keys: the same operations as in the API, with the same errors, shown at the invalid field.
 
 use std::time::Duration;
 

@@ -166,7 +166,7 @@ fn chart(
         }
     });
     Columns {
-        title: "Calls of the last 30 days by status".to_owned(),
+        title: "Calls in the last 30 days, by status".to_owned(),
         by: "Day (UTC)",
         series: vec![
             Series { name: "OK", pattern: "good" },

@@ -92,7 +92,7 @@ struct ReplayView {
     has_more: bool,
 }
 
-/// Calls of one key, method and endpoint that would be decided differently.
+/// Calls with the same key, method and endpoint that would be decided differently.
 struct ChangedDecision {
     key: String,
     key_path: String,

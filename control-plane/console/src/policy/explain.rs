@@ -117,7 +117,7 @@ impl ExplainPage {
             ("method", "Method", method, "GET", ""),
             ("path", "Path", path, "/api/v1/contacts", "grow"),
             ("source_ip", "IP address", source_ip, "203.0.113.7", ""),
-            ("calls_before", "Preceding calls", calls_before, "0", ""),
+            ("calls_before", "Earlier calls", calls_before, "0", ""),
             ("version", "Key version", version, "newest", ""),
         ]
     }

@@ -110,7 +110,7 @@ async fn a_draft_is_compared_tested_published_and_rolled_back() {
     );
     assert!(replayed.contains("value=\"all\" selected"));
 
-    // Another text than the one whose differences were shown.
+    // A different text from the one whose differences were shown.
     let mut other = fields.clone();
     other[2].1 = draft.replace("Read contacts", "See contacts");
     let page = text(&publish(&mut browser, &other).await);

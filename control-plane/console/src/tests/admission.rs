@@ -1,4 +1,4 @@
-//! Which roles each page and form admits, and that forms of other sites are refused.
+//! The roles that each page and form admits, and the refusal of forms from other sites.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ async fn every_page_and_form_admits_only_its_declared_roles() {
         };
         let path = filled(path);
         for (role, browser) in &mut browsers {
-            // Signing out would end the walk, and a stream has no end.
+            // Signing out would end the test, and a stream has no end.
             if path.starts_with("/sign-out") || path == "/audit/live" {
                 continue;
             }
@@ -125,7 +125,7 @@ async fn unknown_paths_return_html_to_browsers_and_problems_to_programs() {
     assert_eq!(server.get("/nothing").await.problem().1, "not_found");
 }
 
-/// The state of a server's console, as this build of the crate has it: the server itself was built with another.
+/// The state of a server's console in the types of this build of the crate: the server itself uses another build.
 fn console_of(server: &TestServer) -> Arc<Console> {
     let console = &server.app.console;
     Arc::new(Console {

@@ -1,4 +1,4 @@
-//! The pages of tokens and settings, and what all pages have in common: headers, assets, errors and colours.
+//! The pages of tokens and settings, and the properties of all pages: headers, assets, errors and colors.
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
@@ -23,7 +23,7 @@ async fn tokens_are_created_shown_once_and_revoked_by_name() {
     for (form, part) in [
         ([("attempt", "t2"), ("name", "edge"), ("role", "admin")], "A token named edge already exists"),
         ([("attempt", "t2"), ("name", "<b>"), ("role", "admin")], "&#60;b&#62;"),
-        ([("attempt", "t2"), ("name", "x"), ("role", "king")], "A role is"),
+        ([("attempt", "t2"), ("name", "x"), ("role", "king")], "A role must be"),
         ([("attempt", "t1"), ("name", "x"), ("role", "admin")], "submitted before with other values"),
     ] {
         let answer = browser.submit("/tokens", &form).await;
@@ -31,7 +31,7 @@ async fn tokens_are_created_shown_once_and_revoked_by_name() {
     }
     let wrong = [("attempt", "t3"), ("name", "edge"), ("role", ""), ("lifetime", "date")];
     let page = text(&browser.submit("/tokens", &wrong).await);
-    for part in ["A role is", "expires_at-error\" role=\"alert\">"] {
+    for part in ["A role must be", "expires_at-error\" role=\"alert\">"] {
         assert!(page.contains(part), "{part}: {page}");
     }
     let path = server.path_of_token("edge").await.replace("/v1", "") + "/revoke";
@@ -41,9 +41,7 @@ async fn tokens_are_created_shown_once_and_revoked_by_name() {
     assert!(!browser.page("/tokens").await.contains("edge"));
     let own = server.path_of_token("owner").await.replace("/v1", "") + "/revoke";
     assert!(browser.page(&own).await.contains("<strong>You</strong>"));
-    assert!(
-        text(&browser.submit(&own, &[("name", "owner")]).await).contains("No other owner token would remain")
-    );
+    assert!(text(&browser.submit(&own, &[("name", "owner")]).await).contains("no owner token would be left"));
     assert_eq!(browser.open("/tokens/x/revoke").await.status, StatusCode::NOT_FOUND);
 }
 

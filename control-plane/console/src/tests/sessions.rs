@@ -74,7 +74,7 @@ async fn a_session_ends_when_it_is_idle_and_after_twelve_hours() {
         server.pass(29 * MINUTE);
         browser.page("/keys").await;
     }
-    // 11 h 36 min: idle for half an hour, or over.
+    // After 11 h 36 min, the session is idle for half an hour, or over.
     server.pass(23 * MINUTE);
     browser.page("/keys").await;
     server.pass(MINUTE);
@@ -131,7 +131,7 @@ async fn signing_out_ends_one_session_or_all_of_the_token() {
     other.page("/keys").await;
 }
 
-/// A browser whose session has ended, and what the forms carry that it has loaded before.
+/// A browser whose session has ended, and the hidden fields of the forms that it had loaded.
 async fn after_its_session(server: &TestServer) -> (Browser<'_>, String) {
     let mut browser = Browser::signed_in(server, &server.owner).await;
     let csrf = browser.csrf().await;

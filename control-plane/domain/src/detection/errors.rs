@@ -1,18 +1,19 @@
-//! Runs of 4xx: many more answers of one status than the key gets among so many calls.
+//! Runs of 4xx: many more responses with one status than usual for this number of calls.
 //!
-//! Held against the share that this status has in the key's history: where calls grow and errors with them, that is no
-//! run. The hours of the history show how far the share varies by itself.
+//! The number is compared with the share of this status in the key's history: if errors merely grow in proportion to
+//! calls, that is not a run. The hours of the history show how much the share varies normally.
 
 use super::{ErrorClass, Excess, History, KeyHour, MARGIN, second_largest};
 
-/// The least answers in an hour that are a run. A person who tries things out, or a client that retries, makes fewer.
+/// Minimum number of responses in an hour that count as a run. A person who experiments, or a client that retries,
+/// causes fewer.
 pub(super) const MIN_ERRORS: u64 = 20;
-/// Answers that are added to both sides of a ratio, so that few do not make a large one.
+/// Responses added to both sides of a ratio, so that few responses do not produce a large ratio.
 const PADDING: f64 = 5.0;
-/// The least ratio that is a run.
+/// Minimum ratio that counts as a run.
 const MIN_RATIO: f64 = 4.0;
 
-/// Whether an hour has too many answers of a class.
+/// Whether an hour has too many responses of a class.
 pub(super) fn judge(history: &History, present: KeyHour, class: ErrorClass) -> Option<Excess> {
     let observed = present.errors_of(class);
     if observed < MIN_ERRORS {

@@ -22,10 +22,10 @@ const KEYS_OF_A_KIND: u64 = 20;
 const START: u64 = 499_632;
 const SEEDS: [u64; 5] = [101, 202, 303, 404, 505];
 
-/// An anomaly as a run over the hours of one key gives it.
+/// An anomaly found in a run over the hours of one key.
 struct Found {
     kind: AnomalyKind,
-    /// The hours in which it was seen, counted from the start.
+    /// The hours in which it was detected, counted from the start.
     hours: Vec<usize>,
 }
 
@@ -38,9 +38,9 @@ struct Score {
 #[derive(Default)]
 struct Table {
     scores: BTreeMap<(Plant, Kind), Score>,
-    /// By kind of anomaly and kind of key: anomalies where nothing was planted.
+    /// False alarms, by kind of anomaly and kind of key.
     false_alarms: BTreeMap<(AnomalyKind, Kind), u64>,
-    /// Hours in which something could be found.
+    /// Hours in which an anomaly can be found.
     judged_hours: BTreeMap<Kind, u64>,
 }
 
@@ -55,12 +55,12 @@ fn since(hours: &[MadeHour]) -> usize {
     hours.iter().position(|hour| hour.counts.calls > 0).unwrap_or(hours.len())
 }
 
-/// The hours that are judged: those before them are not yet enough of a history.
+/// The evaluated hours: before them, there is not enough history.
 fn judged(hours: &[MadeHour]) -> u64 {
     (hours.len() - since(hours)).saturating_sub(MIN_HISTORY_HOURS as usize) as u64
 }
 
-/// What a run through all hours finds, each evaluated when it is over.
+/// The anomalies found in all hours, each evaluated at its end.
 fn run(hours: &[MadeHour]) -> Vec<Found> {
     let mut first_seen: HashMap<u64, usize> = HashMap::new();
     let mut found: Vec<Found> = Vec::new();
@@ -148,7 +148,7 @@ impl Table {
             for key in 0..KEYS_OF_A_KIND {
                 let seed = seed.wrapping_mul(1_000_003) + key * 17 + kind as u64 * 1_009;
                 let hours = kind.make(&mut Random::new(seed), START, DAYS);
-                // Nothing is planted here: whatever is found is counted as false.
+                // No anomaly is planted here, so everything found counts as a false alarm.
                 for found in run(&hours) {
                     *self.false_alarms.entry((found.kind, kind)).or_default() += 1;
                 }
@@ -158,7 +158,7 @@ impl Table {
         }
     }
 
-    /// Each is planted by itself, in the last two weeks, into the same traffic.
+    /// Each anomaly is planted separately, in the last two weeks of the same traffic.
     fn plant(&mut self, kind: Kind, hours: &[MadeHour], seed: u64) {
         for (number, plant) in PLANTS.into_iter().enumerate() {
             let mut random = Random::new(seed ^ (number as u64 + 1) << 32);
@@ -179,13 +179,13 @@ impl Table {
         found as f64 / planted as f64
     }
 
-    /// Days of keys in which something could be found.
+    /// Key-days on which an anomaly can be found.
     fn judged_days(&self, keep: impl Fn(Kind) -> bool) -> f64 {
         let hours = self.judged_hours.iter().filter(|(kind, _)| keep(**kind)).map(|(_, hours)| hours);
         hours.sum::<u64>() as f64 / 24.0
     }
 
-    /// False anomalies of a kind in a thousand judged days of a key; not a number where no day is judged.
+    /// False alarms of one kind per thousand evaluated days of a key; NaN if no day is evaluated.
     fn false_rate(&self, rule: AnomalyKind, keep: impl Fn(Kind) -> bool) -> f64 {
         let alarms = self.false_alarms.iter().filter(|((one, kind), _)| *one == rule && keep(*kind));
         1_000.0 * alarms.map(|(_, count)| count).sum::<u64>() as f64 / self.judged_days(&keep)
@@ -236,7 +236,7 @@ impl Plant {
 }
 
 /// `cargo test --release -p omniflow-domain --lib detection::evaluation -- --nocapture` prints the table.
-/// `OMF_SEEDS=1,2,3` takes other seeds, which are not held to anything.
+/// `OMF_SEEDS=1,2,3` uses other seeds, without checking any bounds.
 #[test]
 fn what_is_planted_is_found_and_little_else() {
     let chosen = std::env::var("OMF_SEEDS").ok();
@@ -259,12 +259,12 @@ fn what_is_planted_is_found_and_little_else() {
     }
 }
 
-/// Whether a key of this kind gets old enough to be judged.
+/// Whether a key of this kind becomes old enough to be evaluated.
 fn is_known(kind: Kind) -> bool {
     kind != Kind::New
 }
 
-/// What has to hold for any seed: the bounds leave room for chance, and for nothing to get much worse.
+/// Bounds that must hold for any seed. They leave room for chance but catch significant regressions.
 fn check(table: &Table) {
     let is_regular = |kind| !matches!(kind, Kind::Bursty | Kind::Seldom | Kind::New);
     let has_fixed_network = |kind| !matches!(kind, Kind::Roaming | Kind::Moving | Kind::New);

@@ -2,52 +2,52 @@
 
 use super::{ErrorClass, KeyHour};
 
-/// Splitmix64 (Steele, Lea and Flood, 2014): small, and good enough to make traffic with.
+/// SplitMix64 (Steele, Lea and Flood, 2014): small, and good enough for generating traffic.
 pub(super) struct Random(u64);
 
 /// How a key is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
-    /// A service, day and night.
+    /// A service that runs day and night.
     Steady,
-    /// People at work: days, not weekends.
+    /// People at work: on weekdays, in the daytime.
     Office,
-    /// A batch at two in the morning, an hour early or late at times.
+    /// A batch at two in the morning, sometimes an hour early or late.
     Nightly,
     /// A batch on Tuesdays.
     Weekly,
-    /// Quiet, with bursts at any time.
+    /// Little traffic, with bursts at any time.
     Bursty,
-    /// An app on the phones of people, in networks that change all day.
+    /// A mobile app, on networks that change all day.
     Roaming,
     /// A service that has twice the calls at the end of the month.
     Growing,
-    /// A person who uses it now and then.
+    /// A person who uses the key occasionally.
     Seldom,
-    /// A service that moves to another network now and then.
+    /// A service that occasionally moves to another network.
     Moving,
-    /// Issued in the last week.
+    /// A key created in the last week.
     New,
 }
 
-/// What is planted into one hour, or three, of a key.
+/// An anomaly planted into one or three hours of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Plant {
-    /// So many times the busiest of the hours of the day around, and at least 150 calls.
+    /// This many times the busiest nearby hour of the day, and at least 150 calls.
     Spike(u64),
-    /// This many calls from a network of its own.
+    /// This many calls from a new network.
     Stranger(u64),
-    /// This many answers of a class, beside what there is.
+    /// This many additional responses of a class.
     Errors(ErrorClass, u64),
-    /// Calls from this many networks of their own within ten minutes.
+    /// Calls from this many new networks within ten minutes.
     Places(u64),
 }
 
-/// An hour as it was made.
+/// A generated hour.
 #[derive(Clone, Debug, Default)]
 pub(super) struct MadeHour {
     pub(super) counts: KeyHour,
-    /// Which networks there were calls from.
+    /// The networks of the calls.
     pub(super) networks: Vec<u64>,
 }
 
@@ -90,7 +90,7 @@ impl Random {
         (self.normal() * spread - spread * spread / 2.0).exp()
     }
 
-    /// A count of independent events.
+    /// A count of independent events (Poisson).
     fn poisson(&mut self, mean: f64) -> u64 {
         if mean > 60.0 {
             return (mean + self.normal() * mean.sqrt()).round().max(0.0) as u64;
@@ -103,7 +103,7 @@ impl Random {
         count
     }
 
-    /// A count that varies more than that: the mean itself does, by `spread`.
+    /// A count that varies more: its mean varies by `spread`.
     fn count(&mut self, mean: f64, spread: f64) -> u64 {
         let mean = mean * self.factor(spread);
         self.poisson(mean)
@@ -126,7 +126,7 @@ impl Kind {
         Self::New,
     ];
 
-    /// A key of this kind: `days` of hours, with nothing planted.
+    /// The traffic of a key of this kind over `days` days, without planted anomalies.
     pub(super) fn make(self, random: &mut Random, start: u64, days: u64) -> Vec<MadeHour> {
         let scale = 10_f64.powf(0.7 + 2.3 * random.unit());
         let spread = 0.15 + 0.35 * random.unit();
@@ -140,7 +140,7 @@ impl Kind {
             let (of_day, day) = (hour % 24, hour / 24);
             if of_day == 0 {
                 day_factor = random.factor(0.2);
-                // A provider that gives a new address now and then.
+                // A provider that occasionally assigns a new address.
                 if random.chance(match self {
                     Self::Moving => 0.2,
                     Self::Steady | Self::Growing => 0.004,
@@ -184,7 +184,7 @@ impl Kind {
     fn hour(self, random: &mut Random, hour: u64, calls: u64, error_share: f64, home: u64) -> MadeHour {
         let mut errors = [0; CLASSES];
         for (place, share) in [(1, 0.1), (2, 0.7), (4, 0.2)] {
-            // The share varies by the hour as well: somebody's list is out of date.
+            // The share also varies by the hour, as with an outdated list of IDs.
             errors[place] = random.count(calls as f64 * error_share * share, 0.6).min(calls / 3);
         }
         let mut networks = Vec::new();
@@ -192,7 +192,7 @@ impl Kind {
         if self == Self::Roaming {
             let people = (calls / 5).clamp(1, 40);
             for _ in 0..people.min(calls) {
-                // Most are where they have been, of a pool that belongs to this key.
+                // Most stay on known networks, from a pool that belongs to this key.
                 let known = random.chance(0.98);
                 networks.push(if known {
                     home % 1_000_003 + random.below(60)
@@ -205,7 +205,7 @@ impl Kind {
             places = random.count(networks.len() as f64 * 0.4, 0.2).min(networks.len() as u64);
         } else if calls > 0 {
             networks.push(home);
-            // Two exits, of which one is used seldom.
+            // Two egress networks, one of which is rarely used.
             if random.chance(0.05) {
                 networks.push(home / 2);
                 places = 2;
@@ -218,18 +218,18 @@ impl Kind {
 // === impl Plant ===
 
 impl Plant {
-    /// Plants into hours from `at` on, and gives how many hours it takes.
+    /// Plants the anomaly into the hours from `at`, and returns how many hours it spans.
     pub(super) fn into(self, random: &mut Random, hours: &mut [MadeHour], at: usize) -> usize {
         match self {
             Self::Spike(factor) => {
-                // What is usual there, by the week before.
+                // The usual value at this hour, from the week before.
                 let around = (1..=7).flat_map(|day| at - 24 * day - 1..=at - 24 * day + 1);
                 let usual =
                     around.filter(|hour| *hour < hours.len()).map(|hour| hours[hour].counts.calls).max();
                 let calls = (usual.unwrap_or(0) * factor).max(150);
                 hours[at].counts.calls += random.count(calls as f64, 0.1);
                 if hours[at].networks.is_empty() {
-                    // Not from a new place: it is to be found by its volume alone.
+                    // Not from a new network, so that only the volume reveals it.
                     let known = hours[..at].iter().rev().find_map(|hour| hour.networks.first().copied());
                     hours[at].networks.extend(known);
                     hours[at].counts.places = 1;

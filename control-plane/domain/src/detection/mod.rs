@@ -1,9 +1,10 @@
-//! Anomalies in the use of a key: each key is judged by its own last four weeks. No I/O, no clock, no randomness.
+//! Anomalies in the usage of a key: each key is compared with its own last four weeks. No I/O, no clock, no randomness.
 //!
-//! Every kind has one rule. An hour has a number, such as how many calls there were for one that is usual, and
-//! so have all hours before it. It is an anomaly if it is large in itself and at least twice what the key's history has in
-//! its most unusual hour but one (of volume: in its most unusual hour). A key that surprises often has to surprise more;
-//! nothing is assumed of how calls are distributed. docs/concepts/anomalies.md describes the method and its error rates.
+//! Every kind has one rule. The rule assigns each hour a number, such as the ratio of calls to the usual number of
+//! calls. An hour is an anomaly if its number is large in absolute terms and at least twice that of the second most
+//! unusual hour in the key's history (for volume: the most unusual hour). So a key with irregular usage needs a larger
+//! deviation, and no distribution of calls is assumed. docs/concepts/anomalies.md describes the method and its error
+//! rates.
 
 mod errors;
 mod networks;
@@ -22,21 +23,22 @@ use crate::anomaly::{AnomalyKind, Detection, Evidence, Network};
 use crate::time::DAY_MS;
 pub use crate::time::HOUR_MS;
 
-/// Milliseconds of a slot, the time in which places are counted.
+/// Length of a slot in milliseconds. Networks are counted per slot.
 pub const SLOT_MS: u64 = 600_000;
-/// How far a history reaches back, in hours: four weeks, so that each hour of the week is there four times.
+/// Length of the history in hours: four weeks, so that it contains each hour of the week four times.
 pub const HISTORY_HOURS: u64 = 28 * 24;
-/// The least history by which anything is judged, in hours: a week, for workdays and weekends differ.
+/// Minimum history for a comparison, in hours: a week, because workdays and weekends differ.
 pub const MIN_HISTORY_HOURS: u64 = 7 * 24;
-/// Hours before the present one that are no history yet: what began a day ago and continues is still the same anomaly, and
-/// must not make itself usual.
+/// Most recent hours that do not count as history yet: an anomaly that began a day ago and continues must not become
+/// the norm.
 const RECENT_HOURS: u64 = 23;
-/// How many times the most unusual hour but one of its history an hour has to be.
+/// Minimum ratio of an hour's number to that of the second most unusual hour in the history.
 const MARGIN: f64 = 2.0;
-/// For how long after its last call an anomaly continues, in milliseconds: what comes back the next day is reported once.
+/// How long after its last call an anomaly is still considered to continue, in milliseconds: one that recurs the next
+/// day is reported only once.
 pub const QUIET_MS: u64 = DAY_MS;
 
-/// A kind of 4xx answer.
+/// A kind of 4xx response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ErrorClass {
     /// 401, by the upstream.
@@ -47,36 +49,36 @@ pub enum ErrorClass {
     NotFound,
     /// 429.
     RateLimited,
-    /// The rest.
+    /// Any other 4xx.
     Other,
 }
 
-/// What a key did in an hour.
+/// The usage of a key in one hour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeyHour {
     /// Whole hours since 1970.
     pub hour: u64,
-    /// Its calls.
+    /// Number of calls.
     pub calls: u64,
-    /// Those of them that were answered so, by [`ErrorClass`].
+    /// Number of calls with such a response, by [`ErrorClass`].
     pub errors: [u64; ErrorClass::ALL.len()],
-    /// The most networks in one slot of it.
+    /// The maximum number of networks in one slot.
     pub places: u64,
 }
 
-/// What a key did before an hour.
+/// The usage of a key before an hour.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// The hour of the first call that is known.
+    /// The hour of the first known call.
     pub since: u64,
     /// The hours with calls, of the last [`HISTORY_HOURS`].
     pub hours: Vec<KeyHour>,
-    /// For days before the last 24 hours, in any order: how many networks the key was used from for the first time. Days
-    /// without any may be left out.
+    /// For each day before the last 24 hours, in any order: the number of networks from which the key was used for the
+    /// first time. Days without new networks may be omitted.
     pub new_networks: Vec<u64>,
 }
 
-/// The hour that is evaluated, as far as it has come.
+/// The evaluated hour, which may not be over yet.
 #[derive(Clone, Debug)]
 pub struct Present {
     /// The key.
@@ -87,15 +89,15 @@ pub struct Present {
     pub first: UnixMillis,
     /// When its last call began.
     pub last: UnixMillis,
-    /// What was counted.
+    /// The counts.
     pub counts: KeyHour,
     /// Networks from which the key was used for the first time in this hour.
     pub new_networks: Vec<Network>,
-    /// How many networks it was used from for the first time in the 24 hours up to the end of this hour.
+    /// Number of networks from which it was used for the first time in the 24 hours up to the end of this hour.
     pub new_in_a_day: u64,
 }
 
-/// A number that is too large, and what it was held against.
+/// A number that is too large, and the numbers that it was compared with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Excess {
     observed: u64,
@@ -103,7 +105,8 @@ struct Excess {
     bound: u64,
 }
 
-/// Whether an hour is worth the reading of a history: nothing below these numbers is an anomaly, whatever came before.
+/// Whether an hour can contain an anomaly, so that its history has to be read. Below these numbers there is none,
+/// whatever the history.
 pub fn is_worth_evaluating(present: &Present) -> bool {
     let KeyHour { calls, errors, places, .. } = present.counts;
     calls >= volume::MIN_CALLS
@@ -112,7 +115,7 @@ pub fn is_worth_evaluating(present: &Present) -> bool {
         || !present.new_networks.is_empty()
 }
 
-/// Anomalies of an hour; none if less than a week is known of the key.
+/// The anomalies of an hour; none if the key has less than a week of history.
 pub fn examine(history: &History, present: &Present) -> Vec<Detection> {
     let known = present.counts.hour.saturating_sub(history.since).min(HISTORY_HOURS);
     if known < MIN_HISTORY_HOURS {
@@ -150,7 +153,7 @@ pub fn examine(history: &History, present: &Present) -> Vec<Detection> {
     volume.into_iter().chain(networks).chain(places).chain(errors).collect()
 }
 
-/// The largest value but one; the least that there can be, `floor`, where there are not two.
+/// The second largest value; `floor` if there are fewer than two.
 fn second_largest(values: impl Iterator<Item = f64>, floor: f64) -> f64 {
     let (mut first, mut second) = (floor, floor);
     for value in values {
@@ -166,7 +169,7 @@ fn second_largest(values: impl Iterator<Item = f64>, floor: f64) -> f64 {
 // === impl History ===
 
 impl History {
-    /// What counts as history for an hour.
+    /// The part of the history that counts for an hour.
     fn complete_before(&self, hour: u64) -> Self {
         let is_complete = |one: &&KeyHour| one.hour < hour.saturating_sub(RECENT_HOURS);
         Self { hours: self.hours.iter().filter(is_complete).copied().collect(), ..self.clone() }
@@ -180,7 +183,7 @@ impl ErrorClass {
     pub const ALL: [Self; 5] =
         [Self::Unauthorized, Self::Forbidden, Self::NotFound, Self::RateLimited, Self::Other];
 
-    /// The class of a status; `None` if it is no 4xx.
+    /// The class of a status; `None` if it is not a 4xx.
     pub fn of(status: u16) -> Option<Self> {
         match status {
             401 => Some(Self::Unauthorized),
@@ -192,7 +195,7 @@ impl ErrorClass {
         }
     }
 
-    /// The status as the audit log is filtered by it.
+    /// The status, as used to filter the audit log.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unauthorized => "401",

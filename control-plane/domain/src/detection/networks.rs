@@ -1,7 +1,7 @@
-//! Calls from networks that the key was never used from.
+//! Calls from networks from which the key was never used.
 //!
-//! A key that never changes its networks is judged at the first new one; one that changes them all day only when it is
-//! more than twice as many in a day as on its most changeful day but one.
+//! For a key that never changes networks, the first new network is an anomaly. For a key that changes them all day, an
+//! anomaly is more than twice as many in a day as on its second most variable day.
 
 use super::{Excess, History, MARGIN, Present, second_largest};
 

@@ -1,8 +1,9 @@
-//! Many places at once: calls from more networks within ten minutes than the key has.
+//! Many places at once: calls from more networks within ten minutes than usual for the key.
 
 use super::{Excess, History, KeyHour, MARGIN, second_largest};
 
-/// The least networks within ten minutes that are many: a service may move between two or three exits.
+/// Minimum number of networks within ten minutes that counts as many: a service may alternate between two or three
+/// egress networks.
 pub(super) const MIN_PLACES: u64 = 4;
 
 /// Whether an hour has a slot with too many networks.

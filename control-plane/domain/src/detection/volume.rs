@@ -1,25 +1,25 @@
-//! Sudden volume: many more calls than the key makes at this hour.
+//! Volume spikes: many more calls than usual for the key at this hour.
 //!
-//! What is usual at an hour is the larger of two means over the days before: of the same hour of the week, and of the same
-//! hour of the day. The larger, because a key that works on Tuesdays only is no surprise on a Tuesday, and one that has a
-//! single week behind it is to be judged by all its days. Each day counts with the busiest of three hours around, so that
-//! a nightly batch may begin a little earlier or later.
+//! The usual number at an hour is the larger of two means over the preceding days: that of the same hour of the week,
+//! and that of the same hour of the day. The larger one is used because a key that is only used on Tuesdays is not
+//! unusual on a Tuesday, and a key with a single week of history should be compared with all its days. Each day counts
+//! with the busiest of three adjacent hours, so that a nightly batch may begin a little earlier or later.
 //!
-//! The most unusual hour of the history counts, unlike in other rules: bursts are few, of any size, and last for an hour
-//! or two, so to leave one out would make a surprise of every larger one.
+//! Unlike in other rules, the most unusual hour of the history counts: bursts are rare, of any size, and last an hour
+//! or two, so ignoring one would make every larger burst an anomaly.
 
 use super::{Excess, HISTORY_HOURS, History, KeyHour, MARGIN, RECENT_HOURS};
 
-/// The least calls in an hour that are a spike: what a key of the default limit can make in a minute.
+/// Minimum number of calls in an hour that counts as a spike: as many as the default limit allows in a minute.
 pub(super) const MIN_CALLS: u64 = 60;
-/// Calls that are added to both sides of a ratio, so that few calls do not make a large one: twenty calls vary by about
-/// a fifth by chance alone (Poisson), a hundred by a tenth.
+/// Calls added to both sides of a ratio, so that few calls do not produce a large ratio: twenty calls vary by about a
+/// fifth by chance alone (Poisson), a hundred by a tenth.
 const PADDING: f64 = 20.0;
-/// The least ratio that is a spike. Ordinary service traffic doubles now and then.
+/// Minimum ratio that counts as a spike. Ordinary service traffic doubles occasionally.
 const MIN_RATIO: f64 = 3.0;
-/// The least ratio for a key that is seldom used: it has no rhythm by which to judge.
+/// Minimum ratio for a rarely used key, which has no rhythm to compare with.
 const MIN_RATIO_SELDOM: f64 = 10.0;
-/// A key with calls in fewer hours of its history is seldom used: less than one hour a day.
+/// A key with calls in fewer hours of its history than this is rarely used: less than one hour a day.
 const SELDOM_HOURS: usize = 28;
 
 const DAY: u64 = 24;
@@ -52,7 +52,7 @@ fn ratio(calls: f64, usual: f64) -> f64 {
     (calls + PADDING) / (usual + PADDING)
 }
 
-/// Calls of an hour, and of the busiest of the three around it.
+/// The calls in an hour, and in the busiest of the three hours around it.
 #[derive(Clone, Copy)]
 struct Peak {
     calls: f64,
@@ -95,7 +95,8 @@ impl Profile {
         profile
     }
 
-    /// Usual calls at an hour. One of the history is judged by the others: `own` is what it has added.
+    /// The usual number of calls at an hour. An hour of the history is compared with the others: `own` is its own
+    /// contribution.
     fn usual(&self, hour: u64, own: Option<f64>) -> f64 {
         let mean = |cell: Option<&(f64, u32)>| {
             let (sum, count) = *cell?;

@@ -1,4 +1,4 @@
-//! Keys: what they are, their status, and their rotation.
+//! Keys: the model, the status, and rotation.
 
 #[cfg(test)]
 mod fixtures;

@@ -1,4 +1,4 @@
-//! A key, its versions, and the order in which lists have keys.
+//! A key, its versions, and the sort order of lists of keys.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -14,35 +14,35 @@ use uuid::Uuid;
 
 use crate::name::Name;
 
-/// The most bytes of a description.
+/// Maximum length of a description in bytes.
 pub const MAX_DESCRIPTION_LENGTH: usize = 1024;
-/// The most characters of a hint: as many as those of keys that are issued here have.
+/// Maximum length of a hint in characters: as long as the hints of keys created here.
 pub const MAX_HINT_LENGTH: usize = 4;
 
-/// A key: what it is called, what it may do, and the secrets that stand for it.
+/// A key: its name, its permissions, and its secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// Its identifier, UUID version 7.
     pub id: Uuid,
-    /// A name that no other key has.
+    /// Its unique name.
     pub name: Name,
-    /// Which upstream it reaches.
+    /// The environment, which determines the upstream.
     pub environment: Environment,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: ScopeSet,
-    /// How often it may be used.
+    /// Its rate limits.
     pub rate_limit: RateLimit,
-    /// From where it may be used.
+    /// Its IP allowlist.
     pub ip_allowlist: Allowlist,
-    /// What it is for, in the words of the person who made it.
+    /// Its purpose, in the words of the person who created it.
     pub description: Option<String>,
-    /// The name of the token with which it was made.
+    /// The name of the token with which it was created.
     pub created_by: String,
-    /// When it was made.
+    /// When it was created.
     pub created_at: UnixMillis,
-    /// From when on all its versions are refused.
+    /// The time from which all its versions are refused.
     pub expires_at: Option<UnixMillis>,
-    /// Counts its changes, from 1.
+    /// Its revision, which counts its changes from 1.
     pub revision: u64,
     /// Its versions, oldest first. There is at least one.
     pub versions: Vec<KeyVersion>,
@@ -55,41 +55,41 @@ pub struct KeyVersion {
     pub version: u16,
     /// The SHA-256 of the secret.
     pub digest: Digest,
-    /// Four characters of the secret, by which a person distinguishes two secrets.
+    /// Four characters of the secret, so that a person can distinguish two secrets.
     pub hint: String,
-    /// When it was made.
+    /// When it was created.
     pub created_at: UnixMillis,
-    /// From when on it is refused though the key is not.
+    /// The time from which this version is refused, although the key is not.
     pub expires_at: Option<UnixMillis>,
     /// When it was revoked.
     pub revoked_at: Option<UnixMillis>,
-    /// Whether another system has issued it: gateways take it only where the policy has `imported_keys`.
+    /// Whether another system issued it: gateways accept it only if the policy enables `imported_keys`.
     pub imported: bool,
 }
 
-/// In which order a list has keys.
+/// The sort order of a list of keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KeyOrder {
-    /// Those that were made last first.
+    /// Newest first.
     #[default]
     Newest,
-    /// Those that were made first first.
+    /// Oldest first.
     Oldest,
     /// By name, byte by byte.
     Name,
-    /// By name, from its end.
+    /// By name, in reverse order.
     NameReversed,
 }
 
-/// A word that names no order.
+/// The error for a text that is not a sort order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an order is \"newest\", \"oldest\", \"name\" or \"name_reversed\"")]
+#[error("an order must be \"newest\", \"oldest\", \"name\" or \"name_reversed\"")]
 pub struct InvalidKeyOrder;
 
 // === impl Key ===
 
 impl Key {
-    /// What the gateways hold of this key: one credential for each version.
+    /// The part of this key that gateways have: one credential for each version.
     pub fn credentials(&self) -> impl Iterator<Item = Credential> {
         self.versions.iter().map(|version| Credential {
             digest: version.digest,
@@ -105,13 +105,13 @@ impl Key {
         })
     }
 
-    /// From when on a version is refused: its own end, or the key's if that is sooner.
+    /// The time from which a version is refused: its own expiry, or the key's if that is sooner.
     pub fn not_after(&self, version: &KeyVersion) -> Option<UnixMillis> {
         self.expires_at.into_iter().chain(version.expires_at).min()
     }
 }
 
-/// `time` and then `by`.
+/// Orders by `time` and then by `by`.
 pub(super) fn later(time: UnixMillis, by: Duration) -> UnixMillis {
     UnixMillis(time.0.saturating_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
 }

@@ -1,4 +1,4 @@
-//! Which keys a request is about.
+//! Selection of keys in requests.
 
 use omniflow_policy::key::Environment;
 use omniflow_policy::scope::Scope;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::model::KeyOrder;
 use super::status::KeyStatus;
 
-/// What identifies a key in a request. Text that parses as a UUID is an identifier.
+/// Identifies a key in a request. Text that parses as a UUID is an identifier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyReference {
     /// Its identifier.
@@ -17,20 +17,20 @@ pub enum KeyReference {
     Name(String),
 }
 
-/// Which keys to list, and in which order. The default is all keys, newest first.
+/// A filter of keys, with a sort order. The default is all keys, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyQuery {
     /// The order.
     pub order: KeyOrder,
     /// Only keys that have this status now.
     pub status: Option<KeyStatus>,
-    /// Only keys of this environment.
+    /// Only keys in this environment.
     pub environment: Option<Environment>,
     /// Only keys with this scope.
     pub scope: Option<Scope>,
     /// Only keys whose rotation is due if true, only other keys if false.
     pub rotation_due: Option<bool>,
-    /// Only keys without an allowed call at this instant or later.
+    /// Only keys without an allowed call at or after this instant.
     pub unused_since: Option<UnixMillis>,
     /// Only keys that are accepted now and expire before this instant.
     pub expires_before: Option<UnixMillis>,

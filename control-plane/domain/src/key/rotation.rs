@@ -10,18 +10,18 @@ use super::model::{Key, KeyVersion, later};
 use super::status::KeyStatus;
 use crate::time::parse_duration;
 
-/// The overlap of a rotation that does not state one.
+/// The default overlap of a rotation.
 pub const DEFAULT_OVERLAP: Duration = Duration::from_secs(24 * 3_600);
-/// The longest overlap.
+/// The maximum overlap.
 pub const MAX_OVERLAP: Duration = Duration::from_secs(720 * 3_600);
 
 /// How long older versions are still accepted after a rotation, at most [`MAX_OVERLAP`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overlap(Duration);
 
-/// A text that is no overlap.
+/// The error for a text that is not an overlap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("overlap is a duration from 0s to {}h, such as 24h or 7d", MAX_OVERLAP.as_secs() / 3_600)]
+#[error("overlap must be a duration from 0s to {}h, such as 24h or 7d", MAX_OVERLAP.as_secs() / 3_600)]
 pub struct InvalidOverlap;
 
 /// Why a key cannot be rotated.
@@ -33,10 +33,10 @@ pub enum NotRotatable {
     /// The key has expired.
     #[error("This key has expired. Set a later expires_at first, or create a new key.")]
     Expired,
-    /// The key has not expired, but none of its versions is accepted any more.
-    #[error("No version of this key is accepted any more. Create a new key.")]
+    /// The key has not expired, but none of its versions is accepted anymore.
+    #[error("No version of this key is accepted anymore. Create a new key.")]
     Ended,
-    /// The numbers of versions are used up.
+    /// The version numbers are used up.
     #[error("This key has reached the maximum of 65,535 versions. Create a new key.")]
     Exhausted,
 }
@@ -44,8 +44,8 @@ pub enum NotRotatable {
 // === impl Key ===
 
 impl Key {
-    /// Adds a version with this secret and ends those before it that are accepted: after `overlap`, or when they
-    /// would have ended already if that is sooner.
+    /// Adds a version with this secret. The earlier versions that are still accepted expire after `overlap`, or at
+    /// their own expiry if that is sooner.
     pub fn rotate(&mut self, secret: &Secret, overlap: Overlap, now: UnixMillis) -> Result<(), NotRotatable> {
         match self.status(now) {
             KeyStatus::Active | KeyStatus::Rotating => {}
@@ -150,6 +150,9 @@ mod tests {
         for wrong in ["", "24", "-1h", "2592000001ms", "721h", "31d"] {
             assert_eq!(wrong.parse::<Overlap>(), Err(InvalidOverlap), "{wrong}");
         }
-        assert_eq!(InvalidOverlap.to_string(), "overlap is a duration from 0s to 720h, such as 24h or 7d");
+        assert_eq!(
+            InvalidOverlap.to_string(),
+            "overlap must be a duration from 0s to 720h, such as 24h or 7d"
+        );
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{Key, KeyVersion, later};
 
-/// What a key is at one instant.
+/// The status of a key at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyStatus {
@@ -19,19 +19,19 @@ pub enum KeyStatus {
     Rotating,
     /// Every version was revoked.
     Revoked,
-    /// No version is accepted any more, and not all were revoked.
+    /// No version is accepted anymore, and not all were revoked.
     Expired,
 }
 
-/// A word that names no status.
+/// The error for a text that is not a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a status is \"active\", \"rotating\", \"revoked\" or \"expired\"")]
+#[error("a status must be \"active\", \"rotating\", \"revoked\" or \"expired\"")]
 pub struct InvalidKeyStatus;
 
 // === impl Key ===
 
 impl Key {
-    /// What the key is at `now`.
+    /// The status of the key at `now`.
     pub fn status(&self, now: UnixMillis) -> KeyStatus {
         let accepted = self.versions.iter().filter(|version| self.accepts(version, now)).count();
         match accepted {
@@ -42,7 +42,7 @@ impl Key {
         }
     }
 
-    /// What one version is at `now`: rotating where it is accepted until the end of its overlap.
+    /// The status of one version at `now`: rotating if it is accepted only until the end of its overlap.
     pub fn version_status(&self, version: &KeyVersion, now: UnixMillis) -> KeyStatus {
         match version.expires_at {
             _ if version.revoked_at.is_some() => KeyStatus::Revoked,
@@ -57,10 +57,10 @@ impl Key {
         self.versions.iter().rfind(|version| self.accepts(version, now))
     }
 
-    /// When the key should be rotated: `after` the newest version that is accepted was made. `None` if nothing ever
-    /// falls due, or if no version is accepted.
+    /// When the key is due for rotation: `after` the creation of the newest accepted version. `None` if rotation is
+    /// never due, or if no version is accepted.
     ///
-    /// A newer version that was revoked does not put it off, as the older secret is then still the one in use.
+    /// A newer version that was revoked does not postpone it, because the older secret is then still in use.
     pub fn rotation_due_at(&self, after: Option<Duration>, now: UnixMillis) -> Option<UnixMillis> {
         let newest = self.newest_accepted(now)?;
         Some(later(newest.created_at, after?))

@@ -11,7 +11,7 @@ use uuid::Uuid;
 pub struct Explanation {
     /// The decision, limits included.
     pub outcome: Outcome,
-    /// The key that the request is made with, where its credential is one of a key.
+    /// The key of the request, if its credential belongs to a key.
     pub key: Option<ExplainedKey>,
     /// The path template of the matching route.
     pub endpoint: Option<String>,

@@ -1,4 +1,4 @@
-//! Stored versions of the policy, what keys may do under them, and what a draft would change.
+//! Stored versions of the policy, the permissions of keys under them, and the changes that a draft would make.
 
 mod comparison;
 mod explanation;
@@ -18,11 +18,11 @@ pub use self::replay::{ReplayChange, ReplayCounts, ReplayReport};
 pub struct StoredPolicy {
     /// Its number, from 1.
     pub version: u64,
-    /// What it says.
+    /// The document.
     pub document: PolicyDocument,
-    /// The name of the token with which it was written.
+    /// The name of the token with which it was published.
     pub created_by: String,
-    /// When it was written.
+    /// When it was published.
     pub created_at: UnixMillis,
 }
 
@@ -35,7 +35,7 @@ pub struct ScopeHolders {
     pub keys: NamedKeys,
 }
 
-/// Some keys by name.
+/// A list of key names.
 #[derive(Clone, Debug, Default)]
 pub struct NamedKeys {
     /// The names, newest first.
@@ -44,18 +44,18 @@ pub struct NamedKeys {
     pub more: bool,
 }
 
-/// A version of the policy without what it says.
+/// A version of the policy, without its document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyVersion {
     /// Its number, from 1.
     pub version: u64,
-    /// The name of the token with which it was written.
+    /// The name of the token with which it was published.
     pub created_by: String,
-    /// When it was written.
+    /// When it was published.
     pub created_at: UnixMillis,
 }
 
-/// What a key may do, apart from when and from where.
+/// The permissions of a key, apart from expiry and addresses.
 #[derive(Clone, Debug)]
 pub struct KeyGrant {
     /// The key's name.
@@ -66,14 +66,14 @@ pub struct KeyGrant {
     pub scopes: String,
     /// Whether all its versions were revoked.
     pub revoked: bool,
-    /// Its versions that another system has issued.
+    /// Its versions that were imported from another system.
     pub imported: Vec<u16>,
 }
 
 // === impl NamedKeys ===
 
 impl NamedKeys {
-    /// Adds a name, or that there are more than `limit`.
+    /// Adds a name, or records that there are more than `limit`.
     pub fn add(&mut self, name: String, limit: usize) {
         if self.names.len() < limit {
             self.names.push(name);

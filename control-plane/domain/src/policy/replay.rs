@@ -6,26 +6,26 @@ use uuid::Uuid;
 
 use crate::error::Error;
 
-/// What a draft would have allowed or refused of the recorded calls.
+/// The effects that a draft would have had on recorded calls.
 #[derive(Clone, Debug)]
 pub struct ReplayReport {
     /// The version that the draft was compared with.
     pub policy_version: u64,
-    /// The errors with which setting the draft would be refused now.
+    /// The errors with which publishing the draft would be refused at the moment.
     pub blocked_by: Vec<Error>,
     /// When the oldest replayed call was made; `None` if there are no calls.
     pub oldest: Option<UnixMillis>,
-    /// Whether all calls in the range were replayed; otherwise older ones were left out.
+    /// Whether all calls in the range were replayed; if not, the oldest ones were left out.
     pub complete: bool,
-    /// How many calls there are of each kind.
+    /// Number of calls of each kind.
     pub counts: ReplayCounts,
-    /// The calls with another outcome, in groups, largest first.
+    /// The calls with a different outcome, in groups, largest first.
     pub changes: Vec<ReplayChange>,
     /// Whether there are more groups.
     pub more_changes: bool,
 }
 
-/// How many calls there are of each kind.
+/// Number of calls of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplayCounts {
     /// All calls.
@@ -40,7 +40,7 @@ pub struct ReplayCounts {
     pub newly_allowed: u64,
     /// Decided before the policy is consulted: no valid key, or not from an allowed address.
     pub unaffected: u64,
-    /// Recorded with too little detail: the path was cut or redacted, or the key no longer exists.
+    /// Recorded with too little detail: the path was truncated or redacted, or the key no longer exists.
     pub not_replayable: u64,
     /// Keys whose calls would be refused.
     pub keys_newly_refused: usize,
@@ -48,7 +48,7 @@ pub struct ReplayCounts {
     pub keys_newly_allowed: usize,
 }
 
-/// Calls of one key, method and endpoint whose outcome would change in the same way.
+/// Calls with the same key, method and endpoint whose outcome would change in the same way.
 #[derive(Clone, Debug)]
 pub struct ReplayChange {
     /// The key.
@@ -63,7 +63,7 @@ pub struct ReplayChange {
     pub before: Outcome,
     /// The outcome under the draft.
     pub after: Outcome,
-    /// How many calls.
+    /// Number of calls.
     pub calls: u64,
     /// The identifier of the newest of them in the audit log.
     pub newest_record: i64,

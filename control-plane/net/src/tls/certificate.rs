@@ -26,10 +26,10 @@ impl Certificate {
     /// Explains why no client accepts the certificate at an instant, and what to do. `None` if it is valid.
     pub fn unfit_at(&self, now: UnixMillis) -> Option<String> {
         if now > self.not_after {
-            Some(format!("the certificate expired at {}; renew it", format_time(self.not_after)))
+            Some(format!("the certificate expired on {}; renew it", format_time(self.not_after)))
         } else if now < self.not_before {
             let begin = format_time(self.not_before);
-            Some(format!("the certificate is not valid before {begin}; check the clock, or wait"))
+            Some(format!("the certificate is not valid until {begin}; check the clock, or wait"))
         } else {
             None
         }

@@ -88,7 +88,7 @@ pub enum TlsError {
         what: String,
     },
     /// Reading the files was interrupted.
-    #[error("reading certificate and key was interrupted: {0}")]
+    #[error("reading the certificate and key was interrupted: {0}")]
     Interrupted(#[from] JoinError),
     /// The file contains no certificate.
     #[error("{}: no certificate in PEM form; use a file with BEGIN CERTIFICATE", .0.display())]

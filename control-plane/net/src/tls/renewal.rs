@@ -134,7 +134,7 @@ mod tests {
 
     use super::*;
 
-    /// Makes a certificate for so many days, and its key.
+    /// Creates a certificate that is valid for this many days, and its key.
     fn make(folder: &TempDir, days: u32, options: &[&str]) -> TlsFiles {
         let path = |name: &str| folder.path().join(name);
         let mut openssl = Command::new("openssl");
@@ -162,11 +162,11 @@ mod tests {
         assert!(renewal.check_files().await.unwrap().is_some(), "both are valid");
         time.fetch_add(4 * DAY_MS, Ordering::Relaxed);
         let error = renewal.check_files().await.unwrap_err();
-        assert!(error.to_string().contains("expired at"), "{error}");
+        assert!(error.to_string().contains("expired on"), "{error}");
         time.fetch_add(9 * DAY_MS, Ordering::Relaxed);
         assert!(renewal.check_files().await.unwrap().is_some(), "neither is");
 
-        assert!(renewal.reminder().unwrap().contains("expired at"));
+        assert!(renewal.reminder().unwrap().contains("expired on"));
         assert_eq!(renewal.reminder(), None);
         time.fetch_add(DAY_MS - 1, Ordering::Relaxed);
         assert_eq!(renewal.reminder(), None);
@@ -182,7 +182,7 @@ mod tests {
             not_before: UnixMillis(not_before),
             not_after: UnixMillis(not_after),
         };
-        assert!(worse(from(20, 40), from(0, 30), UnixMillis(10)).unwrap().contains("not valid before"));
+        assert!(worse(from(20, 40), from(0, 30), UnixMillis(10)).unwrap().contains("not valid until"));
         assert_eq!(worse(from(20, 40), from(0, 30), UnixMillis(20)), None);
         assert_eq!(worse(from(20, 40), from(0, 5), UnixMillis(10)), None);
     }

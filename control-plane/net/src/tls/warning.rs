@@ -44,11 +44,10 @@ impl fmt::Display for CertificateWarning {
                  a server certificate; create one with CA:FALSE, as in docs/guides/envoy.md"
             }
             Self::Purpose => {
-                "the certificate is not for servers; create one whose extendedKeyUsage includes serverAuth, or without it"
+                "the certificate is not a server certificate; create one whose extendedKeyUsage includes serverAuth, or one without extendedKeyUsage"
             }
             Self::Nameless => {
-                "the certificate names no server, so clients reject it; create one whose subjectAltName has the names \
-                 that clients connect to"
+                "the certificate contains no server name, so clients reject it; create one whose subjectAltName lists the names that clients connect to"
             }
         })
     }

@@ -28,7 +28,7 @@ pub(super) enum Command {
 #[command(after_help = "Examples:\n  \
     omf db backup /backup/omniflow-$(date +%F) --data-dir /var/lib/omniflow\n  \
     omf db backup /backup/keys --without-audit\n\n\
-    The backup is a directory that contains a copy of each database and backup.json with their digests. The directory\n\
+    The backup is a directory that contains a copy of each database, and backup.json with their digests. The directory\n\
     appears only once it is complete and on disk. It contains every change that was acknowledged before the backup\n\
     began. It does not contain secrets of keys and tokens, only their digests; store admin-token with your other\n\
     secrets.")]
@@ -65,7 +65,7 @@ pub(super) struct DataDir {
         long = Setting::DataDir.flag(),
         value_name = Setting::DataDir.value_name(),
         help = format!(
-            "Directory of the databases, as for `omf serve` [env: {}] [default: {}]",
+            "Database directory, as for `omf serve` [env: {}] [default: {}]",
             Setting::DataDir.variable(),
             Setting::DataDir.default_text()
         )
@@ -153,7 +153,7 @@ async fn run_restore(args: Restore, output: Output) -> anyhow::Result<()> {
     };
     output.print(&Answer::new(report)?, |report| {
         let mut text = format!(
-            "{} now has installation {} as of {}.\n",
+            "{} now contains installation {} as of {}.\n",
             data_dir.display(),
             report.installation,
             report.taken_at
@@ -162,7 +162,7 @@ async fn run_restore(args: Restore, output: Output) -> anyhow::Result<()> {
             text.push_str(&format!("The previous databases are in {aside}.\n"));
         }
         if !report.with_audit {
-            text.push_str("The backup has no audit log. The audit log is empty.\n");
+            text.push_str("The backup contains no audit log, so the audit log is now empty.\n");
         }
         text + &owners_token(&data_dir) + &revived(report.revived.as_ref())
     })
@@ -207,11 +207,11 @@ fn describe(error: &BackupError) -> anyhow::Error {
 fn owners_token(data_dir: &Path) -> String {
     let file = data_dir.join("admin-token");
     let kept = if file.exists() {
-        format!("{} is unchanged, and valid only if it is that token", file.display())
+        format!("{} was not changed and works only if it contains that token", file.display())
     } else {
-        "it is in your copy, such as admin-token in the data directory that was backed up".to_owned()
+        "it is in your own copy, such as admin-token in the data directory that was backed up".to_owned()
     };
-    format!("Use the owner's token from the time of the backup, which does not contain it: {kept}.\n")
+    format!("Use the owner's token from the time of the backup. The backup does not contain it: {kept}.\n")
 }
 
 // === impl DataDir ===

@@ -35,7 +35,7 @@ async fn recover(args: Recover, output: Output) -> anyhow::Result<()> {
     // Opening creates missing databases, and a wrong directory must not be changed.
     if !SqliteStore::exists(&data_dir) {
         bail!(
-            "{} has no databases of Omniflow Keys: set --data-dir to the directory of omf serve",
+            "{} contains no Omniflow Keys databases: set --data-dir to the data directory of omf serve",
             data_dir.display()
         );
     }

@@ -90,7 +90,7 @@ fn global_options(command: &Command) -> String {
     let names: Vec<&str> = command.get_arguments().filter(visible).filter_map(Arg::get_long).collect();
     match names.as_slice() {
         [] => "Accepts no [global options](#global-options).".to_owned(),
-        ["json"] => "Of the [global options](#global-options), accepts only `--json`.".to_owned(),
+        ["json"] => "The only [global option](#global-options) that it accepts is `--json`.".to_owned(),
         _ => "Accepts all [global options](#global-options).".to_owned(),
     }
 }

@@ -69,12 +69,12 @@ const ACCEPTED: &[&str] = &[
     "key create --name shop --environment live --scope orders:read",
 ];
 
-/// Commands that fail after these, each with a part of its error.
+/// Commands that fail afterwards, each with a part of its error.
 const REJECTED: &[(&str, &str)] = &[
     ("key show nobody", "not_found"),
     ("key rotate nobody", "not_found"),
     ("key rotate ci", "key_revoked"),
-    ("key rotate cd --overlap 31d", "overlap is"),
+    ("key rotate cd --overlap 31d", "overlap must be"),
     ("key list --unused-since yesterday", "unused_since"),
     ("key create --name ci --environment live --scope contacts:read", "name_taken"),
     ("key create --name x --environment live --scope none:read", "/scopes/0"),
@@ -100,7 +100,7 @@ const REJECTED: &[(&str, &str)] = &[
     ),
     ("policy rollback 99", "the policy has no version 99"),
     ("policy explain --key nobody GET /x", "no key has"),
-    ("policy diff --from 99", "from must be a version"),
+    ("policy diff --from 99", "from must be the number"),
     ("admin-log --action none", "action must be one of"),
     ("policy set /nowhere/policy.json", "/nowhere/policy.json: No such file"),
     ("policy set", "<FILE>"),
@@ -204,7 +204,7 @@ async fn lost_owner_tokens_are_recovered_in_the_data_directory() {
     };
     let file = folder.path().join("token");
     let recover = format!("token recover --data-dir {} --output-file {}", data.display(), file.display());
-    assert!(omf(recover.clone()).await.unwrap_err().contains("has no databases"));
+    assert!(omf(recover.clone()).await.unwrap_err().contains("contains no"));
     assert!(!data.exists() && !file.exists(), "a wrong folder stays as it is");
 
     let settings = || ServerSettings::in_folder(&data, Clock::system());
@@ -254,7 +254,7 @@ async fn config_check_finds_databases_that_serve_refuses() {
 
 /// The help of a command as `--help` prints it, without what depends on the machine.
 fn help(command: &clap::Command) -> String {
-    // What the environment holds would be shown beside the variables.
+    // Values in the environment would be shown next to the variables.
     let mut command = command.clone().mut_args(|argument| argument.hide_env_values(true)).term_width(100);
     let text = command.render_long_help().to_string();
     text.lines().map(|line| line.trim_end().to_owned() + "\n").collect()

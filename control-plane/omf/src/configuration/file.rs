@@ -21,7 +21,7 @@ pub(super) fn read(
         Ok(text) => text,
         Err(error) => {
             problems.push(Problem(format!(
-                "{}: {error}; name a readable file with --{FILE_FLAG} or {FILE_VARIABLE}",
+                "{}: {error}; specify a readable file with --{FILE_FLAG} or {FILE_VARIABLE}",
                 path.display()
             )));
             return None;
@@ -64,7 +64,7 @@ pub(super) fn read(
 
 fn unknown(name: &str) -> String {
     if name == FILE_FLAG {
-        return format!("{name}: not a setting in a file; use --{FILE_FLAG} or {FILE_VARIABLE}");
+        return format!("{name}: cannot be set in a file; use --{FILE_FLAG} or {FILE_VARIABLE}");
     }
     let names = Setting::ALL.map(Setting::name).join(", ");
     format!("{name}: unknown setting; expected one of {names}")
@@ -72,7 +72,7 @@ fn unknown(name: &str) -> String {
 
 fn wrong_kind(setting: Setting) -> String {
     let name = setting.name();
-    let kind = if setting.kind() == Kind::Number { "an integer" } else { "a string in quotes" };
+    let kind = if setting.kind() == Kind::Number { "an integer" } else { "a quoted string" };
     format!("{name}: not {kind}; use {name} = {}", setting.example())
 }
 

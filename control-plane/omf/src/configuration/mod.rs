@@ -44,7 +44,7 @@ pub(crate) struct Configuration {
     pub(crate) listen: SocketAddr,
     /// Directory of the databases.
     pub(crate) data_dir: PathBuf,
-    /// File that the first start writes the owner's token to; `None` for the one in the data directory.
+    /// File to which the first start writes the owner's token; `None` for the one in the data directory.
     pub(crate) admin_token_file: Option<PathBuf>,
     /// Prefix of all keys.
     pub(crate) key_prefix: KeyPrefix,
@@ -60,7 +60,7 @@ pub(crate) struct Configuration {
     pub(crate) audit_max_mib: u64,
     /// Free space in MiB that is reserved for key changes.
     pub(crate) reserve_mib: u64,
-    /// File of the keys that encrypt arguments of calls; `None` for the one in the data directory.
+    /// File with the keys that encrypt call arguments; `None` for the one in the data directory.
     pub(crate) payload_key_file: Option<PathBuf>,
     /// The webhook for anomalies; `None` if not configured.
     pub(crate) webhook: Option<WebhookSettings>,

@@ -7,7 +7,7 @@ pub(crate) enum Setting {
     Listen,
     /// Directory of the databases.
     DataDir,
-    /// File that the first start writes the owner's token to.
+    /// File to which the first start writes the owner's token.
     AdminTokenFile,
     /// Prefix of all keys.
     KeyPrefix,
@@ -23,19 +23,19 @@ pub(crate) enum Setting {
     AuditMaxMib,
     /// Free space that is reserved for key changes, in MiB.
     ReserveMib,
-    /// File of the keys that encrypt arguments of calls.
+    /// File with the keys that encrypt call arguments.
     PayloadKeyFile,
     /// URL of the webhook for anomalies.
     WebhookUrl,
-    /// File of the secret that signs webhooks.
+    /// File with the secret that signs webhooks.
     WebhookSecretFile,
     /// URL of the gateways for clients.
     GatewayUrl,
     /// URL of the OTLP receiver of the audit log.
     OtlpEndpoint,
-    /// File of additional headers for the OTLP receiver.
+    /// File with additional headers for the OTLP receiver.
     OtlpHeadersFile,
-    /// File of the CA certificates to verify the OTLP receiver with.
+    /// File with the CA certificates to trust for the OTLP receiver.
     OtlpCaFile,
     /// Certificate chain for TLS.
     TlsCertificate,
@@ -225,50 +225,50 @@ impl Setting {
     pub(crate) fn meaning(self) -> &'static str {
         match self {
             Self::Listen => "Address and port to listen on; port 0 for any free port",
-            Self::DataDir => "Directory of the databases; created if missing, readable only by its owner",
+            Self::DataDir => "Database directory; created if missing, readable only by its owner",
             Self::AdminTokenFile => "File to write the owner's token to on first start",
             Self::KeyPrefix => "Prefix of all keys; read only on first start",
             Self::GatewayLease => {
                 "Seconds for which a gateway counts as live after its last request, 1 to 86400"
             }
             Self::RotationDays => {
-                "Age in days at which the newest secret of a key is due for rotation, up to 36500; 0 for never"
+                "Age in days at which a key's newest secret is due for rotation, up to 36500; 0 to disable"
             }
             Self::AuditDays => "Retention of audit records in days, 1 to 3650",
             Self::PayloadDays => "Retention of payloads in days, 1 to audit_days",
             Self::AuditMaxMib => {
-                "Size of the audit log in MiB above which its oldest records are purged before audit_days; 0 for no limit"
+                "Maximum size of the audit log in MiB; above it, the oldest records are purged before audit_days; 0 for no limit"
             }
             Self::ReserveMib => {
-                "Free space in MiB on the volume of data_dir that is reserved for key changes; with less, audit records are rejected"
+                "Free space in MiB to reserve for key changes on the volume of data_dir; with less, audit records are rejected"
             }
             Self::PayloadKeyFile => {
-                "File of the keys that encrypt payloads; created if missing, not part of backups"
+                "File with the keys that encrypt payloads; created if missing, not part of backups"
             }
             Self::WebhookUrl => {
-                "URL that new anomalies are sent to, such as https://host/path; http:// only for local receivers"
+                "URL to send new anomalies to, such as https://host/path; http:// only for local receivers"
             }
             Self::WebhookSecretFile => {
-                "File of the secret that signs webhooks: whsec_ and 24 to 64 bytes in Base64"
+                "File with the secret that signs webhooks: whsec_ and 24 to 64 bytes in Base64"
             }
             Self::GatewayUrl => {
-                "URL of the gateways for clients, such as https://api.example.com; the console shows it in example calls"
+                "URL at which clients reach the gateways, such as https://api.example.com; the console shows it in example calls"
             }
             Self::OtlpEndpoint => {
-                "URL that audit records are exported to as OpenTelemetry logs, such as https://host/v1/logs; http:// only for local receivers"
+                "URL to export audit records to as OpenTelemetry logs, such as https://host/v1/logs; http:// only for local receivers"
             }
             Self::OtlpHeadersFile => {
-                "File of additional headers for OTLP requests, such as a credential, one NAME: VALUE per line"
+                "File with additional headers for OTLP requests, such as a credential; one NAME: VALUE per line"
             }
             Self::OtlpCaFile => {
-                "File of CA certificates (PEM) to verify the OTLP receiver with, instead of the public ones"
+                "File with the CA certificates (PEM) to trust for the OTLP receiver, instead of the public CAs"
             }
             Self::TlsCertificate => {
-                "Certificate chain (PEM), server certificate first; with it and tls_key, only TLS is accepted"
+                "Certificate chain (PEM), server certificate first; if set with tls_key, only TLS connections are accepted"
             }
             Self::TlsKey => "Private key of the certificate (PEM)",
             Self::Log => {
-                "Log level for standard error: off, error, warn, info, debug or trace; MODULE=LEVEL for one module; separated by commas"
+                "Log levels for standard error, separated by commas: off, error, warn, info, debug or trace, or MODULE=LEVEL for one module"
             }
         }
     }

@@ -160,7 +160,7 @@ fn gateway_url(text: &str) -> Result<String, String> {
         Some(host) if !host.is_empty() && !host.starts_with('/') && host.bytes().all(plain) => {
             Ok(address.to_owned())
         }
-        _ => Err(quoted(text, "not a URL; use https://host or https://host:port, and a path if needed")),
+        _ => Err(quoted(text, "not a URL; use https://host or https://host:port, with a path if needed")),
     }
 }
 

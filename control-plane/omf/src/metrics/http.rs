@@ -97,7 +97,7 @@ impl HttpMetrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register_with_unit(
             "omf_http_request_duration",
-            "Duration of HTTP requests until the response headers, without polls and requests with ?wait=",
+            "Duration of HTTP requests until the response headers, excluding polls and requests with ?wait=",
             Unit::Seconds,
             self.durations.clone(),
         );

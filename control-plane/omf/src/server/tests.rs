@@ -18,7 +18,7 @@ fn settings(folder: &Path) -> ServerSettings {
     ServerSettings::in_folder(folder, Clock::system())
 }
 
-/// A gateway says that it is there.
+/// A poll from a gateway.
 fn report() -> omniflow_policy::gateway::EnforcedReport {
     serde_json::from_value(json!({
         "gateway": "edge", "incarnation": "000000000000000a", "installation": null, "vms": []}))
@@ -93,7 +93,7 @@ async fn a_stored_policy_that_is_refused_ends_the_start_with_its_reason() {
     Server::start(settings(folder.path())).await.expect("the folder is free again");
 }
 
-/// What a server answers to a GET, with its head.
+/// The response of a server to a GET, with its headers.
 async fn get(address: SocketAddr, path: &str) -> io::Result<String> {
     let mut connection = tokio::net::TcpStream::connect(address).await?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
@@ -146,7 +146,7 @@ async fn the_owners_token_goes_where_it_is_wanted() {
     assert!(token.starts_with("acme_token_") && token.ends_with('\n'));
     assert_eq!(std::fs::metadata(&token_file).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(!folder.path().join("data/admin-token").exists());
-    // Another data directory, by mistake: the token of the first is not lost.
+    // A different data directory, by mistake: the token of the first one is not lost.
     let other = ServerSettings { data_dir: folder.path().join("other"), ..settings.clone() };
     ControlPlane::open(&other).await.unwrap();
     assert_ne!(std::fs::read_to_string(&token_file).unwrap(), token);

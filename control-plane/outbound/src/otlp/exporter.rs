@@ -50,7 +50,7 @@ pub struct OtlpSettings {
     pub endpoint: Url,
     /// File with additional headers.
     pub headers_file: Option<PathBuf>,
-    /// File with the CA certificates to verify the receiver with; `None` for the public ones.
+    /// File with the CA certificates to trust for the receiver; `None` for the public CAs.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -288,7 +288,7 @@ impl Run {
         transaction.commit().await?;
         if rejected > 0 || !partial.error_message.is_empty() {
             let error: String = partial.error_message.chars().take(MOST_QUOTED).collect();
-            tracing::error!(rejected, error, "OTLP receiver rejected records, they are not sent again");
+            tracing::error!(rejected, error, "OTLP receiver rejected records, they will not be sent again");
         }
         if std::mem::take(&mut self.failed) > 0 {
             tracing::warn!("OTLP export recovered");

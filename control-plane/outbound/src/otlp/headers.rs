@@ -30,7 +30,7 @@ pub enum HeadersError {
         line: usize,
     },
     /// The operator cannot set this header.
-    #[error("{} line {line}: {name} is set by omf; remove it", path.display())]
+    #[error("{} line {line}: omf sets {name} itself; remove this line", path.display())]
     Ours {
         /// Path of the file.
         path: PathBuf,
@@ -86,7 +86,7 @@ mod tests {
             ("x: 1\nsecret", "line 2: not a header"),
             ("a b: secret", "line 1: not a header"),
             ("x: secr\u{1}et", "line 1: not a header"),
-            ("Content-Type: secret", "line 1: content-type is set by omf"),
+            ("Content-Type: secret", "line 1: omf sets content-type itself"),
         ] {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains(expected) && !error.contains("secr"), "{error}");

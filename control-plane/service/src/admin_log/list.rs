@@ -1,4 +1,4 @@
-//! Events in pages, newest first.
+//! Paginated events, newest first.
 
 use omniflow_domain::admin_event::{AdminEvent, AdminLogFilter};
 use omniflow_domain::error::Error;

@@ -1,4 +1,4 @@
-//! The admin log: what admins changed. No use case changes or removes an event.
+//! The admin log: the changes by admins. No use case changes or removes an event.
 
 mod list;
 

@@ -1,6 +1,6 @@
 //! All calls that a filter selects, in batches.
 //!
-//! A batch is read when it is asked for, so no reader is held while the client takes its time.
+//! A batch is read when it is requested, so a slow client does not occupy a reader.
 
 use std::sync::Arc;
 
@@ -30,9 +30,9 @@ pub struct Export {
 
 /// Some of the records, newest first.
 pub struct ExportBatch {
-    /// The records; none where nothing is left.
+    /// The records; empty if none are left.
     pub records: Vec<AuditEntry>,
-    /// Whether no batch follows.
+    /// Whether this is the last batch.
     pub is_last: bool,
 }
 
@@ -40,7 +40,7 @@ pub struct ExportBatch {
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The token was revoked or has expired.
-    #[error("its token is not valid any more")]
+    #[error("its token is no longer valid")]
     TokenInvalid,
     /// The log cannot be read.
     #[error(transparent)]

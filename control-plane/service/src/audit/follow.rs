@@ -1,7 +1,7 @@
 //! New calls as they are committed.
 //!
 //! Record numbers increase in the order of commits, because the store runs one request-log transaction at a time. A
-//! reader that continues after the last number it received misses no record and gets none twice.
+//! reader that continues after the last number it received neither misses nor repeats a record.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::notifications::Notifications;
 use omniflow_domain::audit_query::AuditFilter;
 use omniflow_store::Store;
 
-/// Numbers of records that are searched at once.
+/// Number of record numbers that are searched at once.
 const NUMBERS_AT_ONCE: i64 = 500;
 
 /// A reader of the log that waits for new records.
@@ -30,19 +30,19 @@ pub struct Follower {
     committed: watch::Receiver<()>,
     /// The number of the last record that was searched.
     position: i64,
-    /// The newest record when it was last asked for.
+    /// The newest record when it was last queried.
     newest: i64,
     /// Whether `newest` is from after the last wait.
     is_newest_read: bool,
 }
 
-/// What a [`Follower`] reads next.
+/// The next result of a [`Follower`].
 pub enum FollowItem {
     /// The records that the filter selects among those up to the new position, in the order of their numbers.
     Records(Vec<AuditEntry>),
     /// Nothing was committed for the stated time.
     Idle,
-    /// The token is not valid any more.
+    /// The token is no longer valid.
     Ended,
 }
 
@@ -56,7 +56,7 @@ impl RequestLog {
         filter: AuditFilter,
         after: Option<i64>,
     ) -> Result<Follower, Error> {
-        // Before the newest number is read, so that no commit falls in between.
+        // This must precede reading the newest number, so that no commit falls in between.
         let committed = self.notifications.audit_committed.subscribe();
         let position = match after {
             Some(id) => id,
@@ -88,8 +88,8 @@ impl Follower {
         self.position
     }
 
-    /// Reads on, and waits for new records where there are none, but not longer than `idle`. The records may be none:
-    /// then only the position has moved.
+    /// Continues reading, and waits at most `idle` for new records if there are none. The result may contain no
+    /// records: then only the position has moved.
     pub async fn next(&mut self, idle: Duration) -> Result<FollowItem, Error> {
         loop {
             if !self.guard.is_valid().await? {
@@ -109,7 +109,7 @@ impl Follower {
             }
             self.is_newest_read = false;
             tokio::select! {
-                // An error would mean that the sender is gone; it lives as long as the process.
+                // An error would mean that the sender was dropped, but it lives as long as the process.
                 _ = self.committed.changed() => {}
                 () = self.guard.revoked() => {}
                 () = sleep(idle) => return Ok(FollowItem::Idle),

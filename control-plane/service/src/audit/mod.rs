@@ -1,4 +1,4 @@
-//! The request log: every call, newest first; what is missing in it; what it amounts to; and new calls as they arrive.
+//! The request log: all calls, newest first; gaps; statistics; and new calls as they arrive.
 
 pub mod export;
 pub mod follow;

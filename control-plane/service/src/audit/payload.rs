@@ -1,4 +1,4 @@
-//! The arguments of a call, and the rotation of the key that seals them.
+//! The arguments of a call, and the rotation of the key that encrypts them.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::authentication::check_token;
 use crate::run_to_completion;
 use crate::vault::{Binding, hex_name};
 
-/// The arguments of a call, unsealed.
+/// The decrypted arguments of a call.
 pub struct ReadPayload {
     /// The number of the call's record.
     pub record: i64,
@@ -28,16 +28,16 @@ pub struct ReadPayload {
 pub struct RotatedPayloadKey {
     /// The name of the new key.
     pub wrapping_key: String,
-    /// How many data keys were sealed with it.
+    /// Number of data keys that were encrypted with it.
     pub data_keys: usize,
-    /// How many data keys cannot be opened.
+    /// Number of data keys that cannot be decrypted.
     pub unreadable: usize,
 }
 
 // === impl RequestLog ===
 
 impl RequestLog {
-    /// Reads the arguments of a call. The admin log records who has read them.
+    /// Reads the arguments of a call. The admin log records the principal.
     pub async fn read_payload(
         self: &Arc<Self>,
         principal: &Principal,
@@ -46,7 +46,8 @@ impl RequestLog {
         let store = &*self.store;
         let entry = self.show(id).await?;
         let id = entry.id;
-        let nothing_kept = || Error::not_found("No arguments are kept of this call, or no longer.");
+        let nothing_kept =
+            || Error::not_found("The arguments of this call were not stored, or have been purged.");
         let sealed = store.payload(id).await?.ok_or_else(nothing_kept)?;
         let argument_hash = entry.argument_hash.ok_or_else(nothing_kept)?;
         let binding = Binding { argument_hash, request_id: entry.request_id };
@@ -73,7 +74,7 @@ impl RequestLog {
         .await
     }
 
-    /// Makes a new key for sealing arguments, and seals with it all data keys.
+    /// Generates a new key for encrypting arguments, and encrypts all data keys with it.
     pub async fn rotate_payload_key(
         self: &Arc<Self>,
         principal: &Principal,
@@ -112,7 +113,7 @@ impl RequestLog {
         Ok(())
     }
 
-    /// When the arguments of a call are purged that began at `began`.
+    /// When the arguments of a call that began at `began` are purged.
     fn payload_end(&self, began: UnixMillis) -> UnixMillis {
         let kept = u64::try_from(self.payload_retention.as_millis()).unwrap_or(u64::MAX);
         UnixMillis(began.0.saturating_add(kept))
@@ -164,7 +165,7 @@ mod tests {
         let before = fs::read_to_string(&key_file).unwrap();
         let principal = Principal::from(token.clone());
 
-        // As if it was revoked after the request was authenticated.
+        // As if the token was revoked after the request was authenticated.
         let refused = log.rotate_payload_key(&principal).await;
         assert_eq!(refused.err().map(|error| error.code()), Some(ErrorCode::Unauthenticated));
         assert_eq!(fs::read_to_string(&key_file).unwrap(), before);

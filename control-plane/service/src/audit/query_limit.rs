@@ -41,8 +41,7 @@ impl QueryLimit {
             Err(_) => Err(Error::new(
                 ErrorCode::Busy,
                 format!(
-                    "This token already runs {MAX_QUERIES} queries, which is the maximum, and none of them ended within {} \
-                     seconds. Retry later, or use another token.",
+                    "This token is already running {MAX_QUERIES} queries, which is the maximum, and none of them finished within {} seconds. Retry later, or use another token.",
                     MAX_WAIT.as_secs()
                 ),
             )),

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::RequestLog;
 
-/// A page of the calls that a search found in its time.
+/// A page of the calls that a search found within its time limit.
 pub struct FoundCalls {
     /// The calls.
     pub page: Page<AuditEntry>,
@@ -31,7 +31,7 @@ impl RequestLog {
         Ok(Page::of(entries, page.limit, cursor))
     }
 
-    /// The same, but ends after this time.
+    /// Like [`Self::list`], with a time limit.
     pub async fn search(
         &self,
         filter: AuditFilter,

@@ -1,4 +1,4 @@
-//! What the calls of a period amount to.
+//! Statistics of the calls in a period.
 
 use std::cmp::Reverse;
 
@@ -11,7 +11,7 @@ use omniflow_policy::time::UnixMillis;
 
 use super::RequestLog;
 
-/// The groups where no limit is stated.
+/// Default number of groups.
 const DEFAULT_GROUPS: usize = 100;
 
 // === impl RequestLog ===

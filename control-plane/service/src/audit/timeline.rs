@@ -12,11 +12,11 @@ use super::RequestLog;
 use omniflow_domain::audit_query::AuditFilter;
 pub use omniflow_store::{AuditedUser, Timeline};
 
-/// The newest calls of which the clients are counted.
+/// Number of newest calls whose clients are counted.
 const NEWEST: usize = 5_000;
-/// The maximum of intervals in a period.
+/// Maximum number of intervals in a period.
 const MAX_INTERVALS: u64 = 60;
-/// Lengths of an interval, in milliseconds: units in which people count, up to a day.
+/// Possible lengths of an interval, in milliseconds: round units up to a day.
 const WIDTHS: [u64; 12] = [
     1_000, 10_000, 30_000, 60_000, 300_000, 600_000, 900_000, 1_800_000, 3_600_000, 10_800_000, 21_600_000,
     DAY_MS,
@@ -24,7 +24,7 @@ const WIDTHS: [u64; 12] = [
 
 /// A summary of calls.
 pub struct Overview {
-    /// Calls that began at this time or later.
+    /// Calls that began at or after this time.
     pub from: UnixMillis,
     /// Calls that began before this time.
     pub to: UnixMillis,
@@ -32,7 +32,7 @@ pub struct Overview {
     pub width: u64,
     /// Calls by the interval in which they began.
     pub timeline: Timeline,
-    /// Who made the newest of them.
+    /// The clients of the newest calls.
     pub newest: Vec<AuditedUser>,
 }
 
@@ -61,7 +61,7 @@ impl RequestLog {
     }
 }
 
-/// The shortest interval of which there are not too many in this period.
+/// The shortest interval that does not divide this period into too many.
 fn width(span: u64) -> u64 {
     let fits = |width: &u64| span.div_ceil(*width) <= MAX_INTERVALS;
     WIDTHS.into_iter().find(fits).unwrap_or_else(|| span.div_ceil(MAX_INTERVALS).next_multiple_of(DAY_MS))

@@ -1,6 +1,6 @@
-//! Authentication of tokens: whether a token is valid, and what its failures cost.
+//! Authentication of tokens, and throttling of failures.
 //!
-//! A valid token is looked up first and accepted whatever else fails at its address; only failures are throttled.
+//! A valid token is looked up first and accepted regardless of failures from its address; only failures are throttled.
 
 mod rejection;
 mod rejection_log;
@@ -41,7 +41,7 @@ impl Authentication {
         Self { store, notifications, clock, throttle: Throttle::default() }
     }
 
-    /// The valid token with this digest, or why there is none. A rejected token is passed on to [`Self::reject`].
+    /// The valid token with this digest, or why there is none. Pass a rejected token to [`Self::reject`].
     pub async fn authenticate(&self, digest: Digest) -> Result<Result<Token, Rejection>, Error> {
         Ok(match self.store.token_by_digest(digest).await? {
             None => Err(Rejection::UnknownToken),
@@ -50,7 +50,7 @@ impl Authentication {
         })
     }
 
-    /// Counts a token that is not valid against the address it came from, and returns the error for the caller:
+    /// Counts an invalid token against the address that it came from, and returns the error for the principal:
     /// `unauthenticated`, or `too_many_attempts` beyond the rate of the address.
     ///
     /// The failure is logged unless `is_logged`.

@@ -11,7 +11,7 @@ pub enum Rejection {
     UnknownToken,
     /// The token has expired.
     ExpiredToken,
-    /// A call of the gateway protocol was made with a token of another role.
+    /// A call of the gateway protocol used a token with another role.
     WrongRole,
 }
 
@@ -23,7 +23,7 @@ impl fmt::Display for Rejection {
             Self::NoToken => "no token, or more than one",
             Self::UnknownToken => "the token is unknown or was revoked",
             Self::ExpiredToken => "the token has expired",
-            Self::WrongRole => "the token has not the role gateway",
+            Self::WrongRole => "the token does not have the gateway role",
         })
     }
 }

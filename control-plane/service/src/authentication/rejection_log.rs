@@ -1,5 +1,5 @@
-//! Rejected calls of gateways, in the log. A gateway with a wrong token looks like one that is not there, so the operator
-//! has to learn of it from the control plane.
+//! Logs rejected calls of gateways. A gateway with an invalid token looks as if it did not exist, so only the control
+//! plane can inform the operator.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use omniflow_policy::time::UnixMillis;
 
 use super::rejection::Rejection;
 
-/// The interval in which a reason is logged once: wrong tokens must not fill the disk.
+/// The interval in which a reason is logged only once: invalid tokens must not fill the disk.
 const QUIET_MS: u64 = 60_000;
 
 /// When each reason was last logged, and how often it was suppressed since.
@@ -35,7 +35,7 @@ impl RejectionLog {
     /// If the reason is to be logged now, the number of times it was suppressed before.
     fn due(&self, reason: Rejection, now: UnixMillis) -> Option<u64> {
         let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // The distance either way: a clock that is set back must not silence this.
+        // The absolute difference: a clock that is set back must not silence this.
         if let Some(last) = logged.get_mut(&reason).filter(|last| now.0.abs_diff(last.at.0) < QUIET_MS) {
             last.kept_back += 1;
             return None;

@@ -1,9 +1,10 @@
 //! Failed authentications, counted by the address that they come from.
 //!
 //! A token has 238 random bits and cannot be guessed, and one that never existed is rejected from memory
-//! ([`token_by_digest`](omniflow_store::TokenStore::token_by_digest)), so failures cost no database read. What is bounded here is the rest: the log lines,
-//! and the number of responses to somebody who tries tokens found elsewhere. A valid token is looked up first and accepted
-//! whatever others do at its address: behind a NAT or a proxy they are many.
+//! ([`token_by_digest`](omniflow_store::TokenStore::token_by_digest)), so failures cost no database read. This module
+//! bounds the rest: the log lines, and the number of responses to anyone who tries tokens found elsewhere. A valid
+//! token is looked up first and accepted regardless of what others at its address do: many clients can share an address
+//! behind a NAT or a proxy.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -21,14 +22,14 @@ use omniflow_domain::error::Error;
 
 const SECOND: u64 = 1_000_000_000;
 const MINUTE: u64 = 60 * SECOND;
-/// Failures of one address that are answered with 401 per minute, and the burst. Somebody who mistypes has one or two; a
-/// gateway with a wrong token has one every two seconds.
+/// Failures per minute of one address that receive a 401, and the burst. A person who mistypes causes one or two; a
+/// gateway with an invalid token causes one every two seconds.
 const FAILURES_A_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(59);
-/// Log lines per minute over all addresses, and the burst.
+/// Log lines per minute for all addresses together, and the burst.
 const LINES_A_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(59);
-/// Addresses that are counted separately, about half a megabyte.
+/// Maximum number of addresses that are counted separately, which takes about half a megabyte.
 const MAX_NETWORKS: usize = 4_096;
-/// An IPv6 customer gets at least a /64 (RFC 6177), so that its single addresses are no bound.
+/// An IPv6 customer gets at least a /64 (RFC 6177), so counting single addresses would not be a bound.
 const IPV6_NETWORK_BITS: u32 = 64;
 
 /// The failed authentications of this process.
@@ -43,9 +44,9 @@ pub(super) struct Throttle {
 /// The number of failed authentications since the process started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FailureTotals {
-    /// Those that were answered with 401.
+    /// Failures that received a 401.
     pub answered: u64,
-    /// Those beyond the rate of their address, which were answered with 429.
+    /// Failures beyond the rate of their address, which received a 429.
     pub throttled: u64,
 }
 
@@ -69,7 +70,7 @@ struct Network {
 /// The outcome of recording a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Assessment {
-    /// Nanoseconds until the next failure is answered with 401; `None` if this one is.
+    /// Nanoseconds until the next failure receives a 401; `None` if this one does.
     wait: Option<u64>,
     /// If the failure is to be logged, the number of failures that were not logged since the last line.
     log: Option<u64>,
@@ -89,10 +90,11 @@ impl Default for Throttle {
 }
 
 impl Throttle {
-    /// Counts a token that is not valid against the address that sent it, and returns the error for the caller. The
-    /// failure is logged unless `is_logged`.
+    /// Counts an invalid token against the address that sent it, and returns the error for the principal. The failure
+    /// is logged unless `is_logged`.
     pub(super) fn reject(&self, rejection: Rejection, peer: Option<IpAddr>, is_logged: bool) -> Error {
-        // Every connection has an address. A request that was never on one, as in tests, counts against none.
+        // Every connection has an address. A request without a connection, as in tests, is not counted against any
+        // address.
         let Some(peer) = peer else {
             self.answered.fetch_add(1, Ordering::Relaxed);
             return Error::unauthenticated();
@@ -171,8 +173,8 @@ impl Failures {
         Assessment { wait, log: Some(kept_back) }
     }
 
-    /// Drops the half of the addresses that failed least or longest ago. So failures from other addresses do not clear
-    /// the count of one, unless they are as many.
+    /// Drops the half of the addresses with the fewest or oldest failures, so that failures from other addresses do not
+    /// clear the count of an address unless they are as many.
     fn make_room(&mut self) {
         let mut ends: Vec<u64> = self.networks.values().map(|network| network.failures.0).collect();
         let middle = ends.len() / 2;

@@ -12,8 +12,8 @@ use omniflow_policy::time::UnixMillis;
 use omniflow_store::{Store, StoreError, Transaction};
 
 /// Checks that a principal's token is neither revoked nor expired, as
-/// [`insert_admin_event`](omniflow_store::AdminLogWrites::insert_admin_event) does, for what takes effect before or
-/// without an admin event. Until the transaction ends, no token is revoked.
+/// [`insert_admin_event`](omniflow_store::AdminLogWrites::insert_admin_event) does, for effects that precede an admin
+/// event or have none. Until the transaction ends, no token is revoked.
 ///
 /// # Errors
 ///
@@ -40,7 +40,7 @@ pub struct TokenGuard {
 // === impl TokenGuard ===
 
 impl TokenGuard {
-    /// Notices revocations from now on. [`Self::is_valid`] covers those since the request began.
+    /// Observes revocations from now on. [`Self::is_valid`] covers those since the request began.
     pub(crate) fn new(
         store: Arc<dyn Store>,
         clock: Clock,
@@ -58,7 +58,7 @@ impl TokenGuard {
 
     /// Waits until any token is revoked, perhaps this one.
     pub async fn revoked(&mut self) {
-        // An error would mean that the sender is gone; it lives as long as the process.
+        // An error would mean that the sender was dropped, but it lives as long as the process.
         let _ = self.revoked.changed().await;
     }
 }

@@ -11,7 +11,7 @@ use super::presence::{Runs, runs_named};
 use super::tokens::UsedToken;
 use super::{Fleet, Gateway, MAX_GATEWAYS};
 
-/// The maximum number of runs with one token that may still serve.
+/// Maximum number of runs with one token that may still be serving requests.
 const MAX_RUNS_OF_TOKEN: usize = 1_000;
 
 /// Requests of gateways that were refused since the process started.
@@ -58,14 +58,14 @@ impl Fleet {
         self.lock().get(id).map_or(Ok(()), |run| self.check_binding(run, token, id, now))
     }
 
-    /// Notes whether a run holds audit records that it has not delivered.
+    /// Records whether a run has undelivered audit records.
     pub(crate) fn note_progress(&self, id: &GatewayId, is_quiescent: bool) {
         if let Some(run) = self.lock().get_mut(id) {
             run.is_busy = !is_quiescent;
         }
     }
 
-    /// This run, and those that a newer run of its name has replaced: without the newer one, they would count again.
+    /// This run, and the runs of its name that a newer run has replaced: without the newer one, they would count again.
     pub(crate) fn with_replaced(&self, id: &GatewayId) -> Vec<GatewayId> {
         let now = self.clock.now();
         let runs = self.lock();
@@ -80,7 +80,7 @@ impl Fleet {
         self.heard.send_replace(());
     }
 
-    /// Keeps notes from being written until the guard is dropped.
+    /// Prevents sightings from being written until the guard is dropped.
     pub(crate) async fn notes(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.notes.lock().await
     }
@@ -102,14 +102,14 @@ impl Fleet {
         }
         self.refusals.not_permitted.fetch_add(1, Ordering::Relaxed);
         let detail = format!(
-            "The token {} is not valid for the gateway {}. Create a token for it with --gateway.",
+            "The token {} is not valid for the gateway {}. Create a token for this gateway with --gateway.",
             token.name, id.gateway
         );
         Err(Error::new(ErrorCode::GatewayNotPermitted, detail))
     }
 
-    /// A run belongs to the token that it was first seen with. Another token may take over if that one is no longer
-    /// accepted, or if the other one lists exactly this gateway: then an owner has permitted it.
+    /// A run belongs to the token with which it was first seen. Another token may take over if the first one is no
+    /// longer accepted, or if the other one lists exactly this gateway: then an owner has permitted it.
     fn check_binding(
         &self,
         run: &Gateway,
@@ -123,13 +123,14 @@ impl Fleet {
         }
         self.refusals.other_token.fetch_add(1, Ordering::Relaxed);
         let detail = format!(
-            "The gateway run {id} uses another token. Use that token, or create a token that lists the gateway {}.",
+            "The gateway process {id} uses another token. Use that token, or create a token that lists the gateway {}.",
             id.gateway
         );
         Err(Error::new(ErrorCode::GatewayOfOtherToken, detail))
     }
 
-    /// Makes room for another run with this token. Runs that may still serve are never forgotten for it.
+    /// Makes room for another run with this token. Runs that may still be serving requests are never removed to make
+    /// room.
     fn make_room(&self, runs: &mut Runs, token: &Token, now: UnixMillis) -> Result<(), Error> {
         runs.retain(|_, run| run.is_remembered(now));
         let is_own = |run: &Gateway| run.token.as_ref().is_some_and(|used| used.token.id == token.id);
@@ -137,16 +138,14 @@ impl Fleet {
             && !self.forget_one(runs, now, is_own)
         {
             let detail = format!(
-                "The token {} has {MAX_RUNS_OF_TOKEN} gateway runs that may still serve. Give each Envoy its own token, \
-                 and remove runs that have ended with omf gateway remove.",
+                "The token {} already has {MAX_RUNS_OF_TOKEN} gateway processes that may still be serving requests. Give each Envoy its own token, and use omf gateway remove to remove processes that have ended.",
                 token.name
             );
             return Err(self.too_many(detail));
         }
         if runs.len() >= MAX_GATEWAYS && !self.forget_one(runs, now, |_| true) {
             let detail = format!(
-                "The control plane has {MAX_GATEWAYS} gateway runs that may still serve. Remove those that have ended \
-                 with omf gateway remove."
+                "The control plane already has {MAX_GATEWAYS} gateway processes that may still be serving requests. Use omf gateway remove to remove those that have ended."
             );
             return Err(self.too_many(detail));
         }
@@ -158,7 +157,7 @@ impl Fleet {
         Error::new(ErrorCode::TooManyGateways, detail)
     }
 
-    /// Forgets the longest silent of these runs that has ended or was replaced. Returns whether there was one.
+    /// Removes the longest silent of these runs that has ended or was replaced. Returns whether there was one.
     fn forget_one(&self, runs: &mut Runs, now: UnixMillis, of: impl Fn(&Gateway) -> bool) -> bool {
         let may_serve =
             |(id, run)| self.state(runs, (id, run), now, false).is_some_and(GatewayState::may_serve);

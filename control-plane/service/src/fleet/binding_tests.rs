@@ -1,4 +1,4 @@
-//! Tokens and the runs of gateways that they may act for.
+//! Tokens, and the runs of gateways for which they may be used.
 
 use omniflow_domain::error::ErrorCode;
 use omniflow_domain::gateway::GatewayState;

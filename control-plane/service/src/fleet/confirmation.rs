@@ -5,9 +5,9 @@ use omniflow_domain::gateway::GatewayId;
 use super::Fleet;
 
 impl Fleet {
-    /// Advances the version that a gateway has confirmed to the one that all its VMs enforce. Returns the version that it
-    /// had confirmed before, and the new one; `None` if it is not later, or the first of this gateway: a gateway that
-    /// starts enforces no change.
+    /// Advances the version that a gateway has confirmed to the one that all its VMs enforce. Returns the previously
+    /// confirmed version and the new one; `None` if the new one is not later, or is the first of this gateway, because
+    /// a gateway that has just started does not enforce a change.
     pub fn advance_confirmed(&self, id: &GatewayId, published: u64) -> Option<(u64, u64)> {
         let mut gateways = self.lock();
         let gateway = gateways.get_mut(id)?;

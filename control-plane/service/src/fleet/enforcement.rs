@@ -1,4 +1,4 @@
-//! How far a version is enforced, and waiting for it.
+//! The enforcement status of a version, and waiting for it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,8 +16,8 @@ const LEASE_CHECK: Duration = Duration::from_millis(500);
 
 impl Fleet {
     /// Waits until every live gateway enforces `version`, at most for `wait` and never longer than the process runs. A
-    /// gateway that is silent or whose token is rejected is named as not enforcing, and not waited for.
-    /// `None` if there is nothing to wait for.
+    /// gateway that is silent or whose token is rejected is reported as not enforcing, without waiting for it. `None`
+    /// if there is nothing to wait for.
     pub(crate) async fn enforcement_after(
         &self,
         version: u64,
@@ -34,7 +34,7 @@ impl Fleet {
         })
     }
 
-    /// Waits until no live gateway is behind `version` or `deadline` has come, and returns how far it is.
+    /// Waits until no live gateway is behind `version` or `deadline` has passed, and returns the status.
     ///
     /// `committed` is when the change was committed; without it, no times are reported.
     pub(crate) async fn enforced(
@@ -47,7 +47,7 @@ impl Fleet {
         self.follow(version, publication, committed, deadline, |_| {}).await
     }
 
-    /// The same, and tells on the way how far it is each time that something was heard.
+    /// The same, and reports the status each time that a gateway has sent something.
     pub(crate) async fn follow(
         &self,
         version: u64,
@@ -72,7 +72,7 @@ impl Fleet {
             }
             tell(&enforcement);
             let next_check = deadline.min(Instant::now() + LEASE_CHECK);
-            // Both outcomes lead to another look: something was heard, or time has passed.
+            // Both outcomes trigger another check: a gateway has sent something, or time has passed.
             let _ = timeout_at(next_check, heard.changed()).await;
         }
     }

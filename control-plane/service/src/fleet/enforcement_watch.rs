@@ -1,5 +1,5 @@
-//! Revocations that are watched until they are enforced: a page that shows one is loaded after the form that made it,
-//! perhaps several times, and its times are right only if the watch began with the commit.
+//! Watches revocations until they are enforced. The page that shows one is loaded after the form is submitted, perhaps
+//! several times, and its times are correct only if the watch began with the commit.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,10 +17,10 @@ use omniflow_domain::gateway::{Enforcement, MAX_WAIT};
 /// The maximum number of watched versions. The oldest is evicted first.
 const MAX_WATCHED: usize = 64;
 
-/// How far a version is enforced, as it progresses.
+/// The enforcement status of a version, as it progresses.
 pub type Progress = watch::Receiver<Option<Enforcement>>;
 
-/// How far the last revocations are enforced, by the version of the snapshot that has them.
+/// The enforcement status of the last revocations, by the snapshot version that contains them.
 pub struct EnforcementWatch {
     fleet: Arc<Fleet>,
     publisher: Arc<Publisher>,
@@ -46,7 +46,7 @@ impl EnforcementWatch {
         let (sender, receiver) = watch::channel(None);
         {
             let mut watched = self.lock();
-            // A second revocation of the same has the version of the first, which is watched already.
+            // A second revocation of the same key has the version of the first one, which is already being watched.
             if committed.is_none() && watched.contains_key(&version) {
                 return;
             }
@@ -70,12 +70,12 @@ impl EnforcementWatch {
         });
     }
 
-    /// How far a version is enforced, as it progresses; `None` for one that is not watched any more.
+    /// The enforcement status of a version, as it progresses; `None` for one that is no longer watched.
     pub fn progress(&self, version: u64) -> Option<Progress> {
         self.lock().get(&version).cloned()
     }
 
-    /// How far a version is enforced now: by the watch, or by what gateways last reported.
+    /// The current enforcement status of a version: from the watch, or from what gateways last reported.
     pub async fn enforcement_status(&self, version: u64) -> Enforcement {
         let last = self.progress(version).and_then(|progress| progress.borrow().clone());
         match last {

@@ -1,12 +1,12 @@
-//! The gateways that call: what each enforces, and how long it took.
+//! The gateways: what each enforces, and how long it took.
 //!
 //! | module | content |
 //! |---|---|
 //! | `admission` | which token may act for which run, and how many runs a token has |
-//! | `presence` | whether a run may still serve: live, silent, ended, replaced |
+//! | `presence` | whether a run may still be serving requests: live, silent, ended, replaced |
 //! | `tokens` | the tokens that runs use, and whether they are still valid |
-//! | `enforcement`, [`enforcement_watch`], `confirmation` | how far a version is enforced, and how long it took |
-//! | `status` | the gateways as lists and metrics show them |
+//! | `enforcement`, [`enforcement_watch`], `confirmation` | the enforcement status of a version, and how long it took |
+//! | `status` | the gateways, for lists and metrics |
 //! | `sightings` | what survives a restart of the control plane |
 
 mod admission;
@@ -31,20 +31,20 @@ use tokio::sync::watch;
 use omniflow_domain::clock::Clock;
 use omniflow_domain::gateway::{GatewayId, Sighting};
 
-/// A gateway that was not heard of for this long is no longer listed.
+/// A gateway that has not been seen for this long is no longer listed.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3_600);
-/// The maximum number of remembered runs of gateways.
+/// Maximum number of remembered runs of gateways.
 const MAX_GATEWAYS: usize = 10_000;
 
-/// For how long a gateway is silent before it counts as replaced by another process of its name: longer than a change
-/// of the leading VM takes, or a poll after a refusal.
+/// How long a gateway is silent before it counts as replaced by another process of its name: longer than a change of
+/// the leader takes, or a poll after a refusal.
 const REPLACED_AFTER: Duration = Duration::from_secs(10);
 
-/// How much longer the workers of a process may go on that is asked to end, in milliseconds, once its connection is
-/// closed: its main thread does that first.
+/// How long the workers of a process that was asked to stop may continue after its connection was closed, in
+/// milliseconds: its main thread closes the connection first.
 const LAST_MOMENT_MS: u64 = 1_000;
 
-/// All gateways that were heard of in the last day.
+/// All gateways seen in the last day.
 #[derive(Debug)]
 pub struct Fleet {
     gateways: Mutex<BTreeMap<GatewayId, Gateway>>,
@@ -52,7 +52,7 @@ pub struct Fleet {
     revoked: Mutex<HashSet<Digest>>,
     /// Requests of gateways that were refused, by reason.
     refusals: admission::Refusals,
-    /// Held while notes are written or removed, so that a removed run is not written again.
+    /// Held while sightings are written or removed, so that a removed run is not written again.
     notes: tokio::sync::Mutex<()>,
     heard: watch::Sender<()>,
     clock: Clock,
@@ -61,12 +61,12 @@ pub struct Fleet {
     began: UnixMillis,
 }
 
-/// What is known of a gateway.
+/// The known facts about a gateway.
 #[derive(Clone, Debug)]
 pub struct Gateway {
     /// Version of the filter. Unknown until the gateway polls.
     pub filter_version: Option<String>,
-    /// The version of the snapshot that it holds, 0 for none.
+    /// The version of its snapshot, 0 for none.
     pub version: u64,
     /// The version that each VM enforces, 0 for none.
     pub vms: BTreeMap<Incarnation, u64>,
@@ -80,22 +80,22 @@ pub struct Gateway {
     arrived_at: UnixMillis,
     /// The token that it uses. Unknown until it authenticates.
     token: Option<tokens::UsedToken>,
-    /// Whether it held undelivered records by its latest progress report.
+    /// Whether it had undelivered records according to its latest progress report.
     is_busy: bool,
-    /// How far its clock was ahead of this one's at its last poll, in milliseconds; negative where it was behind.
-    /// The time that the poll was on its way makes this smaller. Unknown where the filter does not state its clock.
+    /// How far its clock was ahead of this one at its last poll, in milliseconds; negative if it was behind. The
+    /// transit time of the poll reduces it. Unknown if the filter did not send its clock.
     pub clock_skew_ms: Option<i64>,
-    /// Polls that wait for an answer right now.
+    /// Number of polls that are currently waiting for a response.
     pub open_polls: usize,
-    /// When its connection ended while a poll was waiting, if nothing was heard of it since.
+    /// When its connection ended while a poll was waiting, if it has sent nothing since.
     hung_up_at: Option<UnixMillis>,
-    /// What is noted of it in the database.
+    /// Its sighting in the database.
     noted: Option<Sighting>,
-    /// When this process began, for a gateway that may have been live when the one before it ended.
+    /// When this process started, for a gateway that may have been live when the previous process ended.
     expected_since: Option<UnixMillis>,
 }
 
-/// A poll that waits for its answer. Dropped when the answer is given or the gateway has gone.
+/// A poll that is waiting for its response. Dropped when the response is sent or the gateway has disconnected.
 #[derive(Debug)]
 pub struct OpenPoll {
     fleet: Arc<Fleet>,
@@ -106,7 +106,7 @@ pub struct OpenPoll {
 // === impl Fleet ===
 
 impl Fleet {
-    /// No gateway was heard of yet. One that is silent for longer than `lease` is not waited for.
+    /// A fleet without gateways. A gateway that is silent for longer than `lease` is not waited for.
     pub fn new(clock: Clock, lease: Duration) -> Self {
         let began = clock.now();
         Self {
@@ -121,8 +121,8 @@ impl Fleet {
         }
     }
 
-    /// Notes a poll that begins. `same_installation` tells whether the versions that it states are of this
-    /// installation; otherwise they say nothing here.
+    /// Records the start of a poll. `same_installation`: whether the versions that it contains belong to this
+    /// installation; otherwise they are meaningless here.
     pub fn poll_began(self: &Arc<Self>, poll: &PollRequest, same_installation: bool) -> OpenPoll {
         let id = GatewayId { gateway: poll.gateway.clone(), incarnation: poll.incarnation };
         let clock_skew_ms = Some(ahead(poll.clock, self.clock.now()));
@@ -136,13 +136,13 @@ impl Fleet {
         OpenPoll { fleet: Arc::clone(self), id, is_answered: false }
     }
 
-    /// Notes what a gateway's VMs enforce. `same_installation` is as in [`Self::poll_began`].
+    /// Records the versions that a gateway's VMs enforce. `same_installation` is as in [`Self::poll_began`].
     pub fn reported(&self, report: &EnforcedReport, same_installation: bool) {
         let id = GatewayId { gateway: report.gateway.clone(), incarnation: report.incarnation };
         self.note(&id, |gateway| gateway.take_vms(&report.vms, same_installation));
     }
 
-    /// All gateways in the order of their identifiers, beginning after `after`, without the runs that a newer one has
+    /// All gateways in the order of their identifiers, starting after `after`, without the runs that a newer one has
     /// replaced.
     pub fn list(&self, after: Option<&GatewayId>, limit: usize) -> Vec<(GatewayId, Gateway)> {
         let now = self.clock.now();
@@ -157,14 +157,14 @@ impl Fleet {
             .collect()
     }
 
-    /// Whether a gateway was heard of in the last day.
+    /// Whether a gateway was seen in the last day.
     pub(crate) fn remembers(&self, id: &GatewayId) -> bool {
         self.lock().get(id).is_some_and(|gateway| gateway.is_remembered(self.clock.now()))
     }
 
-    /// When a gateway, of which audit records came last at `heard_at`, had ended at the latest; `None` if it may still be
-    /// there. It is taken for gone when it was silent for a lease, or for a moment while another process of its name has
-    /// come. Two that call at once are replicas, or one that hands over to the other.
+    /// The latest time at which a gateway whose last audit records arrived at `heard_at` can have ended; `None` if it
+    /// may still be running. It is considered gone if it was silent for a lease, or for a moment while another process
+    /// of its name appeared. Two that call at the same time are replicas, or one that hands over to the other.
     pub(crate) fn ended(&self, id: &GatewayId, heard_at: UnixMillis) -> Option<UnixMillis> {
         let now = self.clock.now();
         let gateways = self.lock();
@@ -183,13 +183,14 @@ impl Fleet {
         if silent <= self.lease && (silent < REPLACED_AFTER || !gateways.iter().any(is_successor)) {
             return None;
         }
-        // Whose connection was seen to end has ended about then. Of any other nobody knows how long it went on.
+        // If the end of the connection was observed, the gateway ended at about that time. Otherwise, it is unknown how
+        // long it continued.
         let hung_up_at =
             known.and_then(|gateway| gateway.hung_up_at).map(|at| UnixMillis(at.0 + LAST_MOMENT_MS));
         Some(hung_up_at.map_or(now, |at| at.min(now)).max(heard_at))
     }
 
-    /// Notes that a gateway was heard of, and what it said.
+    /// Records that a gateway was seen, and what it reported.
     fn note(&self, id: &GatewayId, said: impl FnOnce(&mut Gateway)) {
         let now = self.clock.now();
         {
@@ -206,17 +207,17 @@ impl Fleet {
     }
 }
 
-/// What a VM enforces after it has said so. A version never falls, unless it is another installation's.
+/// Updates the version that a VM enforces. A version never decreases, unless it belongs to another installation.
 fn enforced(vm: &VmStatus, known: u64, same_installation: bool) -> u64 {
     if same_installation { vm.version.max(known) } else { 0 }
 }
 
-/// How long ago `then` is; nothing if it lies ahead.
+/// The time since `then`; zero if it is in the future.
 fn since(then: UnixMillis, now: UnixMillis) -> Duration {
     Duration::from_millis(now.0.saturating_sub(then.0))
 }
 
-/// By how many milliseconds one instant is later than another; negative where it is earlier.
+/// The number of milliseconds by which one instant is later than another; negative if it is earlier.
 fn ahead(one: UnixMillis, other: UnixMillis) -> i64 {
     let distance = i64::try_from(one.0.abs_diff(other.0)).unwrap_or(i64::MAX);
     if one >= other { distance } else { -distance }
@@ -244,20 +245,20 @@ impl Gateway {
         }
     }
 
-    /// Notes that a request of it has arrived.
+    /// Records that one of its requests has arrived.
     fn arrived(&mut self, now: UnixMillis) {
         self.last_seen_at = now;
         self.arrived_at = now;
         self.hung_up_at = None;
     }
 
-    /// Whether it waits for an answer right now.
+    /// Whether it is currently waiting for a response.
     pub(crate) fn is_connected(&self) -> bool {
         self.open_polls > 0
     }
 
-    /// Takes over what it says of its VMs. Polls and reports name all of them; one that is not named has ended. What
-    /// they state may have been overtaken on the way, so the versions that are known still count.
+    /// Adopts its report about its VMs. Polls and reports list all of them; a VM that is not listed has ended. A report
+    /// may arrive out of order, so known higher versions are kept.
     fn take_vms(&mut self, vms: &[VmStatus], same_installation: bool) {
         let before = std::mem::take(&mut self.vms);
         for vm in vms.iter().take(MAX_VMS) {
@@ -266,13 +267,13 @@ impl Gateway {
         }
     }
 
-    /// Whether all its VMs enforce `version` or a later one. A gateway that named no VM has proved nothing.
+    /// Whether all its VMs enforce `version` or a later one. False for a gateway that has reported no VMs.
     pub(crate) fn enforces(&self, version: u64, published: u64) -> bool {
         !self.vms.is_empty() && self.enforcing(version, published) == self.vms.len()
     }
 
-    /// How many of its VMs enforce `version` or a later one. One that claims a version above the published one
-    /// enforces something else.
+    /// Number of its VMs that enforce `version` or a later one. A VM that reports a version above the published one
+    /// does not count.
     pub(crate) fn enforcing(&self, version: u64, published: u64) -> usize {
         self.vms.values().filter(|enforced| (version..=published).contains(*enforced)).count()
     }
@@ -281,7 +282,7 @@ impl Gateway {
 // === impl OpenPoll ===
 
 impl OpenPoll {
-    /// The poll is answered: that it ends says nothing of the gateway.
+    /// The response is ready, so the end of the poll does not mean that the gateway has disconnected.
     pub fn answered(mut self) {
         self.is_answered = true;
     }

@@ -1,4 +1,4 @@
-//! Whether a run of a gateway may still serve requests.
+//! Whether a run of a gateway may still be serving requests.
 //!
 //! Only the end of a connection distinguishes a process that has ended from one that is cut off: a process that ends
 //! closes the connection of its waiting poll, whereas a lost network does not. So a run counts until it has ended or a
@@ -19,8 +19,8 @@ pub(super) type Runs = BTreeMap<GatewayId, Gateway>;
 // === impl Fleet ===
 
 impl Fleet {
-    /// The state of a run beside `version`, or `None` if it does not count: it is forgotten, or a newer run has replaced
-    /// it.
+    /// The state of a run with regard to `version`, or `None` if it does not count because it was removed or a newer
+    /// run has replaced it.
     pub(super) fn state(
         &self,
         runs: &Runs,
@@ -45,8 +45,8 @@ impl Fleet {
         })
     }
 
-    /// Whether a newer run of the same name stands for this one: at once if the connection of this one has ended, and
-    /// otherwise when it has been silent for a lease and the newer one came after it.
+    /// Whether a newer run of the same name replaces this one: immediately if the connection of this one has ended, and
+    /// otherwise once it has been silent for a lease and the newer one appeared after it.
     pub(super) fn is_replaced(&self, runs: &Runs, id: &GatewayId, run: &Gateway, now: UnixMillis) -> bool {
         if run.is_connected() {
             return false;
@@ -60,7 +60,7 @@ impl Fleet {
         if since(run.arrived_at, now) <= patience || run.is_live(now, self.lease.min(patience)) {
             return false;
         }
-        // Two that were there at the same time are replicas. Which of them the newer run replaces is unknown.
+        // Two that existed at the same time are replicas. It is unknown which of them the newer run replaces.
         let has_replica = others().any(|(_, other)| {
             other.first_seen_at <= run.arrived_at && other.last_seen_at >= run.first_seen_at
         });
@@ -80,19 +80,19 @@ pub(super) fn runs_named<'r>(
 // === impl Gateway ===
 
 impl Gateway {
-    /// Whether it is connected, or was heard of within the lease. After a restart of the control plane, one that may have
-    /// been live has a lease to come back.
+    /// Whether it is connected, or was seen within the lease. After a restart of the control plane, a gateway that may
+    /// have been live has one lease to reconnect.
     pub(super) fn is_live(&self, now: UnixMillis, lease: Duration) -> bool {
         let heard_or_expected = self.expected_since.map_or(self.last_seen_at, |at| at.max(self.last_seen_at));
         self.is_connected() || since(heard_or_expected, now) <= lease
     }
 
-    /// Whether it was heard of so lately that it is still reported.
+    /// Whether it was seen recently enough to be still reported.
     pub(super) fn is_remembered(&self, now: UnixMillis) -> bool {
         self.is_connected() || since(self.last_seen_at, now) <= FORGOTTEN_AFTER
     }
 
-    /// Whether its connection has ended when it held no audit records, as after a drain.
+    /// Whether its connection ended when it had no audit records left to send, as after a drain.
     pub(super) fn has_ended(&self) -> bool {
         !self.is_connected() && self.hung_up_at.is_some() && !self.is_busy
     }

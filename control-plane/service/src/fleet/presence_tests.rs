@@ -1,4 +1,4 @@
-//! Which runs of gateways count, with a clock that the tests step.
+//! The runs of gateways that count, with a clock that the tests advance.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +23,7 @@ use crate::publication::Publication;
 const LEASE: u64 = 60;
 const DAY: u64 = 86_400;
 
-/// A fleet, the seconds that have passed, and what is published.
+/// A fleet, the elapsed seconds, and the published version.
 pub(super) struct World {
     pub(super) fleet: Arc<Fleet>,
     millis: Arc<AtomicU64>,
@@ -61,18 +61,18 @@ impl World {
         UnixMillis(self.millis.load(Ordering::Relaxed))
     }
 
-    /// A poll with a token, which waits until it is dropped (the connection ends) or answered.
+    /// A poll with a token, which waits until it is dropped (the connection ends) or receives a response.
     pub(super) fn poll(&self, token: &Token, run: u64, version: u64) -> OpenPoll {
         self.fleet.admit(token, &id("edge", run)).unwrap();
         self.fleet.poll_began(&request("edge", run, version), true)
     }
 
-    /// A poll that was answered.
+    /// A poll that received a response.
     pub(super) fn polled(&self, token: &Token, run: u64, version: u64) {
         self.poll(token, run, version).answered();
     }
 
-    /// How far version 10 is enforced. It does not wait.
+    /// The enforcement status of version 10, without waiting.
     async fn enforcement(&self) -> Enforcement {
         self.fleet.enforced(10, &self.publication, None, Instant::now()).await
     }
@@ -109,7 +109,7 @@ fn request(name: &str, run: u64, version: u64) -> PollRequest {
     }
 }
 
-/// A gateway token that lists these gateways and expires after so many seconds.
+/// A gateway token that lists these gateways and expires after this many seconds.
 pub(super) fn token(n: u8, gateways: &[&str], expires_after: Option<u64>) -> Token {
     Token {
         id: Uuid::from_u128(u128::from(n)),

@@ -1,5 +1,5 @@
-//! What is remembered of gateways beyond the end of this process: that they were there. Without it, a control plane
-//! that was just restarted would take a gateway that is cut off for one that does not exist.
+//! Sightings of gateways, which are kept across restarts. Without them, a restarted control plane could not distinguish
+//! a gateway that is cut off from one that does not exist.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -16,20 +16,20 @@ use super::tokens::UsedToken;
 use super::{FORGOTTEN_AFTER, Fleet, Gateway, MAX_GATEWAYS, since};
 use omniflow_store::{Store, StoreError};
 
-/// How old a sighting becomes before it is noted anew.
+/// How old a sighting becomes before it is written again.
 const NOTED_EVERY: Duration = Duration::from_secs(60);
-/// How much earlier than a gateway's last message the note of it may be: [`NOTED_EVERY`], and the longest poll.
+/// How much older than a gateway's last message its sighting may be: [`NOTED_EVERY`], plus the longest poll.
 const NOTE_LAG: Duration = Duration::from_secs(120);
-/// Gateways in one transaction. Changes of keys take turns with these.
+/// Number of gateways per transaction. Changes to keys alternate with these transactions.
 const NOTED_AT_ONCE: usize = 500;
 
 impl Fleet {
-    /// Takes up the gateways that an earlier process knew. Those that may have been live when it ended count as live
-    /// for a lease from now on, so that a change waits for them.
+    /// Loads the gateways that an earlier process had seen. Those that may have been live when it ended count as live
+    /// for one lease from now on, so that changes wait for them.
     pub async fn recall(&self, store: &dyn Store) -> Result<(), StoreError> {
         let now = self.clock.now();
         let sightings = store.sightings(before(now, FORGOTTEN_AFTER), MAX_GATEWAYS).await?;
-        // However long ago it was: when the earlier process last heard of anybody, it was there.
+        // Regardless of how long ago that was: the gateway existed when the earlier process last received a message.
         let ended = sightings.iter().map(|sighting| sighting.last_seen_at).max().unwrap_or(now);
         let mut tokens: HashMap<Uuid, Option<Token>> = HashMap::new();
         for used in sightings.iter().filter_map(|sighting| sighting.token.as_ref()) {
@@ -63,7 +63,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Notes the gateways that are new, and those whose note is old.
+    /// Writes sightings of new gateways and of those whose sighting is old.
     pub async fn memorise(&self, store: &dyn Store) -> Result<(), StoreError> {
         let _notes = self.notes.lock().await;
         for sightings in self.unnoted().chunks(NOTED_AT_ONCE) {
@@ -82,7 +82,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Changes whenever a gateway was heard of.
+    /// Changes whenever a gateway was seen.
     pub(crate) fn heard(&self) -> watch::Receiver<()> {
         self.heard.subscribe()
     }
@@ -105,7 +105,7 @@ impl Gateway {
             last_seen_at: self.last_seen_at,
             token: self.token.as_ref().map(|used| used.token.clone()),
             hung_up_at: self.hung_up_at,
-            // It only matters when the connection has ended, and changes often until then.
+            // It matters only after the connection has ended, and changes often until then.
             is_busy: self.is_busy && self.hung_up_at.is_some(),
         }
     }

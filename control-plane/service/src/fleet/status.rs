@@ -1,4 +1,4 @@
-//! The gateways as lists and metrics show them.
+//! The gateways, for lists and metrics.
 
 use omniflow_domain::gateway::{GatewayId, GatewayState, GatewayStatus};
 use omniflow_domain::time::DAY_MS;
@@ -6,13 +6,13 @@ use omniflow_policy::time::UnixMillis;
 
 use super::Fleet;
 
-/// How long before the end of its token a gateway is counted as expiring, in milliseconds.
+/// How long before the expiry of its token a gateway counts as expiring, in milliseconds.
 const EXPIRES_SOON_MS: u64 = 7 * DAY_MS;
 
-/// Numbers of runs of gateways.
+/// Counts of gateway runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GatewayCounts {
-    /// Runs in each state, where live ones have one in common: `live`, `silent`, `token_expired`, `token_revoked`, `ended`.
+    /// Number of runs by state; live ones share one state: `live`, `silent`, `token_expired`, `token_revoked`, `ended`.
     pub by_state: [(&'static str, u64); 5],
     /// Live runs whose token expires within 7 days.
     pub expiring_tokens: u64,
@@ -21,7 +21,7 @@ pub struct GatewayCounts {
 // === impl Fleet ===
 
 impl Fleet {
-    /// All gateways beside the published version, in the order of their identifiers, beginning after `after`.
+    /// All gateways with regard to the published version, in the order of their identifiers, starting after `after`.
     pub(crate) fn status(
         &self,
         after: Option<&GatewayId>,
@@ -50,7 +50,7 @@ impl Fleet {
         listed.filter_map(status).take(limit).collect()
     }
 
-    /// Numbers of runs.
+    /// Counts of runs.
     pub(crate) fn counts(&self) -> GatewayCounts {
         let now = self.clock.now();
         let soon = UnixMillis(now.0.saturating_add(EXPIRES_SOON_MS));

@@ -1,4 +1,4 @@
-//! The fleet, with a clock that the tests step.
+//! The fleet, with a clock that the tests advance.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -66,7 +66,7 @@ async fn a_version_is_enforced_when_every_worker_says_so() {
     assert_eq!(progress(&fleet, 6, 6).await, (false, 1, 2));
     fleet.reported(&report(&[(1, 6), (2, 7)]), true);
     assert_eq!(progress(&fleet, 6, 7).await, (true, 2, 2));
-    // A worker above the published version holds what this control plane never published.
+    // A worker above the published version has a snapshot that this control plane never published.
     assert_eq!(progress(&fleet, 6, 6).await, (false, 1, 2));
     drop(open);
 }
@@ -75,7 +75,7 @@ async fn a_version_is_enforced_when_every_worker_says_so() {
 async fn a_worker_that_is_no_longer_named_has_ended() {
     let fleet = fleet();
     let open = fleet.poll_began(&poll(&[(1, 5), (2, 5), (3, 5)]), true);
-    // The second VM has ended, and another has taken its place.
+    // The second VM has ended, and another one has replaced it.
     fleet.reported(&report(&[(1, 6), (3, 6), (4, 6)]), true);
     assert_eq!(progress(&fleet, 6, 6).await, (true, 3, 3));
     drop(open);

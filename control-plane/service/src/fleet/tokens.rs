@@ -1,5 +1,5 @@
-//! The tokens that runs of gateways use. A run whose token is rejected may still serve, so its attempts count as signs of
-//! life although they have no effect.
+//! The tokens that runs of gateways use. A run whose token is rejected may still be serving requests, so its attempts
+//! count as sightings although they have no effect.
 
 use std::collections::HashSet;
 use std::sync::{MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use omniflow_policy::time::UnixMillis;
 
 use super::{Fleet, Gateway};
 
-/// The token that a run uses, and until when.
+/// The token that a run uses, with its expiry.
 #[derive(Clone, Debug)]
 pub(super) struct UsedToken {
     pub(super) token: GatewayToken,
@@ -24,9 +24,9 @@ pub(super) struct UsedToken {
 // === impl Fleet ===
 
 impl Fleet {
-    /// Notes that a gateway token was revoked.
+    /// Records that a gateway token was revoked.
     pub(crate) fn token_revoked(&self, token: &Token) {
-        // First: a poll that was authenticated before the revocation is not admitted after it.
+        // This comes first: a poll that was authenticated before the revocation must not be admitted after it.
         self.revoked().insert(token.digest);
         for gateway in self.lock().values_mut() {
             if let Some(used) = gateway.token.as_mut().filter(|used| used.token.id == token.id) {
@@ -36,10 +36,10 @@ impl Fleet {
         self.heard.send_replace(());
     }
 
-    /// Notes that a request with an invalid token was rejected. Which run has sent it is unknown, so it counts for all
-    /// runs with this token that may still serve.
+    /// Records that a request with an invalid token was rejected. It is unknown which run sent it, so it counts for all
+    /// runs with this token that may still be serving requests.
     pub fn token_rejected(&self, digest: Digest, is_expired: bool) {
-        // Anybody can send unknown tokens, and only those that a run has used cost more than this.
+        // Anyone can send unknown tokens; only tokens that a run has used cost more than this lookup.
         if !is_expired && !self.revoked().contains(&digest) {
             return;
         }
@@ -67,7 +67,7 @@ impl Fleet {
 // === impl Gateway ===
 
 impl Gateway {
-    /// The state of a run whose token is not accepted; `None` if it is, or is not known.
+    /// The state of a run whose token is not accepted; `None` if the token is accepted or unknown.
     pub(super) fn rejected_state(&self, now: UnixMillis) -> Option<GatewayState> {
         let used = self.token.as_ref()?;
         if used.is_revoked {
@@ -79,7 +79,7 @@ impl Gateway {
         }
     }
 
-    /// When its token expires, if it is known and not revoked.
+    /// When its token expires, if the token is known and not revoked.
     pub(super) fn token_expires_at(&self) -> Option<UnixMillis> {
         self.token.as_ref().filter(|used| !used.is_revoked)?.expires_at
     }

@@ -15,19 +15,19 @@ const MAX_GATEWAYS: usize = 10_000;
 #[derive(Debug, Default)]
 pub(super) struct CutPolls(Mutex<HashMap<String, (Instant, u64)>>);
 
-/// Gateways whose polls are cut.
+/// Gateways whose polls are cut off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CutPollStatus {
-    /// Their number.
+    /// Number of such gateways.
     pub gateways: u64,
-    /// The shortest time after which a poll is cut, in milliseconds; 0 without such a gateway.
+    /// The shortest time after which a poll is cut off, in milliseconds; 0 if there is no such gateway.
     pub shortest_ms: u64,
 }
 
 // === impl CutPolls ===
 
 impl CutPolls {
-    /// Records a poll, and after how long the gateway reports that its polls are cut.
+    /// Records a poll, and the time after which the gateway reports that its polls are cut off.
     pub(super) fn polled(&self, gateway: &str, cut_after_ms: Option<u64>) {
         let mut gateways = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(after) = cut_after_ms else {

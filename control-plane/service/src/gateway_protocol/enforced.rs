@@ -1,4 +1,4 @@
-//! What is enforced.
+//! Reports of enforced versions.
 
 use omniflow_domain::error::Error;
 use omniflow_domain::gateway::GatewayId;

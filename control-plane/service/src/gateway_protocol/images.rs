@@ -1,4 +1,4 @@
-//! Images in chunks.
+//! Chunks of images.
 
 use std::sync::Arc;
 

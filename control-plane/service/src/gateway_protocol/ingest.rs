@@ -1,4 +1,4 @@
-//! Stores what gateways have seen.
+//! Stores the audit records of gateways.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,16 +16,16 @@ use crate::run_to_completion;
 use crate::vault::Binding;
 use omniflow_store::{IngestError, Ingested};
 
-/// The highest number that a call may have: what a column of the database holds.
+/// The highest number that a call may have: the maximum of a database column.
 const MAX_SEQUENCE: u64 = i64::MAX as u64 - 1;
-/// How far a gateway's clock may be ahead of this one's, in milliseconds. Later times are replaced by this one.
+/// How far a gateway's clock may be ahead of this one, in milliseconds. Later times are replaced with the current time.
 const MAX_LEAD_MS: u64 = 5 * 60_000;
 
 // === impl GatewayProtocol ===
 
 impl GatewayProtocol {
-    /// Stores an encoded batch, and returns when its records are on the disk. A gateway without an answer sends it again;
-    /// records that are stored already are skipped.
+    /// Stores an encoded batch, and returns once its records are on disk. A gateway that receives no response sends it
+    /// again; records that are already stored are skipped.
     ///
     /// # Errors
     ///
@@ -44,7 +44,7 @@ impl GatewayProtocol {
             self.fleet.note_progress(&id, progress.quiescent);
         }
         if batch.items.iter().any(|item| item.next_sequence() > MAX_SEQUENCE + 1) {
-            return Err(invalid("a sequence number is beyond any that a VM reaches".to_owned()));
+            return Err(invalid("a sequence number is higher than any that a VM can reach".to_owned()));
         }
         let (protocol, records, bytes) = (Arc::clone(self), batch.items.len(), encoded.len());
         run_to_completion(async move {
@@ -73,12 +73,13 @@ impl GatewayProtocol {
         }
         if let Some(gap) = withdrawn {
             let gateway = GatewayId { gateway, incarnation };
-            tracing::warn!(%gateway, gap, "gateway counted as lost is live, gap withdrawn");
+            tracing::warn!(%gateway, gap, "gateway considered lost is live, gap withdrawn");
         }
         Ok(())
     }
 
-    /// Takes the payloads out of a batch, and seals those that the effective policy keeps, by the numbers of their calls.
+    /// Takes the payloads out of a batch, and encrypts those that the effective policy keeps, by the numbers of their
+    /// calls.
     async fn seal_payloads(
         &self,
         batch: AuditBatch,
@@ -95,7 +96,7 @@ impl GatewayProtocol {
                         argument_hash: record.argument_hash,
                         request_id: record.request_id.clone(),
                     };
-                    // The gateway may have recorded more: by an earlier policy, before this one reached it.
+                    // The gateway may have recorded more, under an earlier policy before this one reached it.
                     let most = policy.recorded_payload_bytes(record.endpoint.as_deref(), &record.method);
                     if most > 0 && record.key.is_some() {
                         payloads.push((record.sequence, binding, payload.truncate_to(most)));

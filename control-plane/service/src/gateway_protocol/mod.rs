@@ -1,4 +1,4 @@
-//! What gateways call: what is new for them, what they enforce, and what they have seen.
+//! The gateway protocol: polls for changes, reports of enforced versions, and audit records.
 
 mod cut_polls;
 mod enforced;
@@ -47,7 +47,7 @@ pub struct ProtocolParts {
     pub publisher: Arc<Publisher>,
     /// The gateways.
     pub fleet: Arc<Fleet>,
-    /// Seals arguments of calls.
+    /// Encrypts the arguments of calls.
     pub vault: Arc<Vault>,
     /// Notifications between the components of the process.
     pub notifications: Notifications,
@@ -62,7 +62,7 @@ pub struct ProtocolParts {
 // === impl GatewayProtocol ===
 
 impl GatewayProtocol {
-    /// Serves gateways what this publisher publishes, and stores what they report.
+    /// Serves the published changes to gateways, and stores their reports.
     pub fn new(parts: ProtocolParts) -> Self {
         let ProtocolParts { store, publisher, fleet, vault, notifications, clock, metrics, space } = parts;
         let cut_polls = CutPolls::default();
@@ -74,7 +74,7 @@ impl GatewayProtocol {
         self.cut_polls.status()
     }
 
-    /// Notes that a request with an expired or unknown token was rejected: its sender may still serve.
+    /// Records that a request with an expired or unknown token was rejected: its sender may still be serving requests.
     pub fn token_rejected(&self, digest: Digest, rejection: Rejection) {
         match rejection {
             Rejection::ExpiredToken => self.fleet.token_rejected(digest, true),
@@ -99,7 +99,7 @@ fn check_name(name: &str) -> Result<(), Error> {
     if is_gateway_name(name) {
         return Ok(());
     }
-    let detail = "a gateway's name has 1 to 128 printable ASCII characters and no spaces";
+    let detail = "a gateway name must be 1 to 128 printable ASCII characters without spaces";
     Err(Error::invalid_field("/gateway", detail))
 }
 
@@ -107,5 +107,5 @@ fn check_vms(vms: &[VmStatus]) -> Result<(), Error> {
     if vms.len() <= MAX_VMS {
         return Ok(());
     }
-    Err(Error::invalid_field("/vms", format!("a gateway has at most {MAX_VMS} VMs")))
+    Err(Error::invalid_field("/vms", format!("a gateway can have at most {MAX_VMS} VMs")))
 }

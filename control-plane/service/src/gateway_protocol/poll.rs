@@ -19,20 +19,20 @@ use crate::run_to_completion;
 /// The maximum length of a filter's version, in bytes.
 const MAX_FILTER_VERSION: usize = 64;
 
-/// The answer to a poll.
+/// The response to a poll.
 pub enum PollAnswer {
     /// Nothing was published in the time, or the gateway has to authenticate again.
     Nothing,
     /// What follows the version that the gateway holds.
     Delta(Delta),
-    /// The whole image; the gateway takes its chunks next.
+    /// The whole image; the gateway fetches its chunks next.
     Image(Arc<OfferedImage>),
 }
 
 // === impl GatewayProtocol ===
 
 impl GatewayProtocol {
-    /// Returns at once if there is something new, and otherwise as soon as there is.
+    /// Returns immediately if there is a newer version, and otherwise as soon as there is one.
     ///
     /// # Errors
     ///
@@ -40,7 +40,7 @@ impl GatewayProtocol {
     /// token may not act for this run.
     pub async fn poll(self: &Arc<Self>, token: &Token, request: &PollRequest) -> Result<PollAnswer, Error> {
         check(request)?;
-        // The request may have taken a minute to arrive: a token that was revoked meanwhile gets nothing.
+        // The request may have taken a minute to arrive: a token that was revoked in the meantime gets nothing.
         let guard =
             TokenGuard::new(Arc::clone(&self.store), self.clock.clone(), &self.notifications, token.id);
         if !guard.is_valid().await? {
@@ -88,7 +88,7 @@ impl GatewayProtocol {
                 },
             }
         };
-        // A poll that began after the publication says nothing about the delay.
+        // A poll that began after the publication does not measure the delay.
         let published_at = publication.first_published_between(request.version, u64::MAX);
         if let Some(at) = published_at.filter(|_| has_waited) {
             self.metrics.observe_poll_delay(at.elapsed());
@@ -101,24 +101,22 @@ fn check(request: &PollRequest) -> Result<(), Error> {
     check_name(&request.gateway)?;
     check_vms(&request.vms)?;
     if request.filter_version.len() > MAX_FILTER_VERSION {
-        let detail = format!("a filter's version has at most {MAX_FILTER_VERSION} bytes");
+        let detail = format!("a filter version must have at most {MAX_FILTER_VERSION} bytes");
         return Err(Error::invalid_field("/filter_version", detail));
     }
     if request.snapshot_format < snapshot::FORMAT {
         let detail =
-            format!("this control plane writes snapshot format {}: update the filter", snapshot::FORMAT);
+            format!("this control plane uses snapshot format {}: update the filter", snapshot::FORMAT);
         return Err(Error::invalid_field("/snapshot_format", detail));
     }
     if request.version > MAX_REPORTED_VERSION {
-        let detail = "no control plane has published such a version; state 0 to get the whole snapshot";
+        let detail = "no control plane has published this version; send 0 to get the whole snapshot";
         return Err(Error::invalid_field("/version", detail));
     }
     Ok(())
 }
 
 fn implausible_version() -> Error {
-    let detail = "this version is more than 24 hours ahead of the control plane's clock, so it is not passed: check \
-                  the clocks of the control plane and of the gateway; a gateway that is restarted takes the whole \
-                  snapshot";
+    let detail = "this version is more than 24 hours ahead of the control plane's clock, so the control plane does not advance to it: check the clocks of the control plane and the gateway; after a restart, the gateway fetches the whole snapshot";
     Error::invalid_field("/version", detail)
 }

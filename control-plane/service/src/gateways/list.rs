@@ -1,4 +1,4 @@
-//! Gateways in pages.
+//! Paginated gateways.
 
 use std::time::Duration;
 

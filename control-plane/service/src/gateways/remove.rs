@@ -13,7 +13,7 @@ use crate::run_to_completion;
 // === impl Gateways ===
 
 impl Gateways {
-    /// Removes a run of a gateway, so that enforcement no longer counts it. It appears again with its next request.
+    /// Removes a run of a gateway, so that it no longer counts toward enforcement. It reappears with its next request.
     ///
     /// # Errors
     ///

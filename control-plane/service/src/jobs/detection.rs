@@ -1,4 +1,4 @@
-//! Detects anomalies: only in hours of keys that have new calls, a few at a time, beside the ingest.
+//! Detects anomalies, only in hours of keys with new calls, a few at a time, in parallel with the ingest.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use omniflow_store::{ChangedHour, EvaluationCursor, Store, StoreError};
 
 /// How often new calls are evaluated.
 const INTERVAL: Duration = Duration::from_secs(15);
-/// Hours that are evaluated between two rests, and marked in one transaction.
+/// Number of hours that are evaluated between two pauses and marked in one transaction.
 const HOURS_AT_ONCE: usize = 100;
 
 /// Detects anomalies until the process is asked to end. With a webhook, each is queued for it.
@@ -26,7 +26,8 @@ pub async fn run_detection(
             if let Err(error) = detect(store, notifications, clock, has_webhook).await {
                 tracing::warn!(%error, "anomaly detection failed, will retry");
             }
-            // Anomalies are found within this time, and all calls that came in it are evaluated together; nothing waits for this.
+            // Anomalies are detected within this time, and all calls that arrive in it are evaluated together; nothing
+            // waits for this.
             sleep(INTERVAL).await;
         }
     };
@@ -36,7 +37,7 @@ pub async fn run_detection(
     }
 }
 
-/// Evaluates all hours that have changed by now. What changes meanwhile is left to the next run.
+/// Evaluates all hours that have changed so far. Changes in the meantime are left to the next run.
 pub async fn detect(
     store: &dyn Store,
     notifications: &Notifications,
@@ -52,12 +53,12 @@ pub async fn detect(
         if is_last {
             return Ok(());
         }
-        // The gateways' half of the time: those that deliver records come in between.
+        // Half of the time is left to gateways that deliver records.
         sleep(started.elapsed()).await;
     }
 }
 
-/// Evaluates these hours, and stores what was found.
+/// Evaluates these hours and stores the anomalies.
 pub async fn evaluate(
     store: &dyn Store,
     notifications: &Notifications,

@@ -1,8 +1,8 @@
-//! Finds the gateways whose process is gone with records that it had not delivered: the log gets a gap for each.
+//! Detects gateways whose process ended with undelivered records, and adds a gap to the log for each.
 //!
-//! A gateway says with every batch how far it has come, and once when it is quiescent. One that falls silent after another
-//! word than that took along what its workers held. Nobody can tell that from a gateway which is cut off for longer; so
-//! the gap is withdrawn when one is heard of again.
+//! A gateway reports its progress with every batch, and once when it becomes quiescent. If its last report before it
+//! falls silent is not quiescence, the records of its workers are lost. This cannot be distinguished from a gateway
+//! that is cut off for a long time, so the gap is withdrawn if the gateway reappears.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use omniflow_store::{Store, StoreError};
 
 /// How often gateways are checked.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Gateways that are checked in one go.
+/// Number of gateways that are checked together.
 const AT_ONCE: usize = 10_000;
 
 /// Checks gateways until the process is asked to end.
@@ -24,7 +24,7 @@ pub async fn run_gateway_loss(store: &dyn Store, notifications: &Notifications, 
             if let Err(error) = record_lost_gateways(store, notifications, fleet).await {
                 tracing::warn!(%error, "detection of lost gateways failed, will retry");
             }
-            // A lease has whole seconds; nothing waits for this.
+            // A lease has a precision of seconds; nothing waits for this.
             sleep(INTERVAL).await;
         }
     };
@@ -34,7 +34,7 @@ pub async fn run_gateway_loss(store: &dyn Store, notifications: &Notifications, 
     }
 }
 
-/// Records a gap for each gateway that is gone by now.
+/// Records a gap for each lost gateway.
 pub async fn record_lost_gateways(
     store: &dyn Store,
     notifications: &Notifications,

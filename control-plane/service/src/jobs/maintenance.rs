@@ -1,4 +1,4 @@
-//! Runs the upkeep that the store needs beside changes.
+//! Runs the background upkeep of the store.
 
 use crate::notifications::Notifications;
 use omniflow_store::Store;

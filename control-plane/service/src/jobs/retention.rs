@@ -24,12 +24,12 @@ const SIZE_INTERVAL: Duration = Duration::from_secs(5);
 const ROWS_AT_ONCE: usize = 200;
 /// Payloads in one transaction: the longest take 64 database pages.
 const PAYLOADS_AT_ONCE: usize = 20;
-/// For how long a gateway that holds nothing is remembered.
+/// How long a gateway without undelivered records is remembered.
 const QUIESCENT_RETENTION: Duration = Duration::from_secs(86_400);
-/// For how many times the retention of records the place of a gateway that is gone is known, so that what it delivers
-/// again counts once. One that is there keeps its place though it has no calls.
+/// How long the delivery state of a gateway that is gone is kept, as a multiple of the retention of records, so that
+/// records that it delivers again count once. A gateway that is present keeps its state even without calls.
 const STREAMS_KEPT: u32 = 2;
-/// Runs of gateways' processes whose places go in one transaction. Each has a row for each worker.
+/// Number of gateway runs whose delivery state is removed in one transaction. Each has a row for each worker.
 pub const STREAMS_AT_ONCE: usize = 20;
 
 /// How long records are kept.
@@ -61,7 +61,7 @@ pub async fn run_retention(
                 }
             }
             if let Err(error) = purge_to_size(store, periods.max_bytes).await {
-                tracing::warn!(%error, "purging the request log to its maximum size failed, will retry in 5 seconds");
+                tracing::warn!(%error, "reducing the request log to its maximum size failed, will retry in 5 seconds");
             }
             // Records grow old by the day, but a log can grow by gigabytes in a minute.
             sleep(SIZE_INTERVAL).await;
@@ -73,7 +73,7 @@ pub async fn run_retention(
     }
 }
 
-/// Purges all that is old by now, and makes the file smaller where that left much of it empty.
+/// Purges all data past its retention, and shrinks the file if much of it is then unused.
 pub async fn purge(
     store: &dyn Store,
     fleet: &Fleet,
@@ -95,7 +95,7 @@ pub async fn purge(
         if records == 0 && gaps == 0 && gateways == 0 && anomalies == 0 {
             break;
         }
-        // The gateways' half of the time.
+        // Half of the time is left to gateways.
         sleep(started.elapsed()).await;
     }
     forget_streams(store, fleet, start_of(periods.records.saturating_mul(STREAMS_KEPT))).await?;
@@ -111,7 +111,7 @@ pub async fn purge(
 pub async fn purge_to_size(store: &dyn Store, max_bytes: Option<u64>) -> Result<(), StoreError> {
     let Some(max_bytes) = max_bytes else { return Ok(()) };
     let mut purged = 0;
-    // Gateways may deliver as fast as this deletes. The other deletions get their turn too.
+    // Gateways may deliver as fast as this deletes, so other deletions must also get their turn.
     let deadline = Instant::now() + INTERVAL;
     while Instant::now() < deadline {
         let started = Instant::now();
@@ -124,17 +124,21 @@ pub async fn purge_to_size(store: &dyn Store, max_bytes: Option<u64>) -> Result<
             break;
         }
         purged += records;
-        // The gateways' half of the time.
+        // Half of the time is left to gateways.
         sleep(started.elapsed()).await;
     }
     if purged > 0 {
-        tracing::warn!(purged, max_bytes, "audit records purged early: the log reached its maximum size");
+        tracing::warn!(
+            purged,
+            max_bytes,
+            "audit records purged early because the log reached its maximum size"
+        );
         store.reclaim_space().await?;
     }
     Ok(())
 }
 
-/// Purges the arguments of calls that began before `before`, and the keys that nothing needs any longer.
+/// Purges the arguments of calls that began before `before`, and the data keys that are no longer needed.
 async fn purge_payloads(store: &dyn Store, before: UnixMillis) -> Result<u64, StoreError> {
     let mut purged = 0;
     loop {
@@ -144,25 +148,25 @@ async fn purge_payloads(store: &dyn Store, before: UnixMillis) -> Result<u64, St
         if payloads == 0 {
             break;
         }
-        // As above: half of the time is the gateways'.
+        // As above: half of the time is left to gateways.
         sleep(started.elapsed()).await;
     }
-    // A data key seals for a day, and what it seals began at most a little later than the gateways' clocks may be
-    // ahead.
+    // A data key is used for a day, for calls whose start is ahead of the clock by at most the tolerance for gateways'
+    // clocks.
     let unused = UnixMillis(before.0.saturating_sub(2 * DATA_KEY_TIME));
     store.purge_data_keys(unused).await?;
     Ok(purged)
 }
 
-/// Forgets how far the records of gateways had come that are gone and have had no call since `before`. Each start of a
-/// gateway's process has places of its own, so they grew without end.
+/// Removes the delivery state of gateways that are gone and have had no call since `before`. Each start of a gateway's
+/// process has its own state, so it would otherwise accumulate forever.
 async fn forget_streams(store: &dyn Store, fleet: &Fleet, before: UnixMillis) -> Result<(), StoreError> {
     let mut gone = store.quiet_streams(before).await?;
     gone.retain(|run| !fleet.remembers(run));
     for runs in gone.chunks(STREAMS_AT_ONCE) {
         let started = Instant::now();
         store.forget_streams(runs, before).await?;
-        // As above: half of the time is the gateways'.
+        // As above: half of the time is left to gateways.
         sleep(started.elapsed()).await;
     }
     Ok(())

@@ -16,16 +16,16 @@ pub async fn run_sightings(fleet: &Fleet, store: &dyn Store, notifications: &Not
     let mut heard = fleet.heard();
     let memorise = async || {
         if let Err(error) = fleet.memorise(&*store).await {
-            tracing::warn!(%error, "storing gateways failed, after a restart enforcement would not wait for them");
+            tracing::warn!(%error, "storing gateways failed, enforcement would not wait for them after a restart");
         }
     };
     let until_stopped = async {
         loop {
             heard.mark_unchanged();
             memorise().await;
-            // Not to wait for anything: at most one write in this time, however many gateways call.
+            // Not a wait for a condition: at most one write in this time, however many gateways call.
             sleep(INTERVAL).await;
-            // An error would mean that the sender is gone; it lives as long as the fleet.
+            // An error would mean that the sender was dropped, but it lives as long as the fleet.
             let _ = heard.changed().await;
         }
     };

@@ -1,4 +1,4 @@
-//! Changes to keys as the admin log records them.
+//! Changes to keys, for the admin log.
 
 use omniflow_domain::admin_event::{Action, NewAdminEvent, Subject};
 use omniflow_domain::admin_event_state::{difference, key_state};

@@ -28,19 +28,19 @@ use omniflow_store::{IdempotentRequest, Transaction};
 /// The key to create.
 #[derive(Clone, Debug)]
 pub struct Create {
-    /// A name that no other key has.
+    /// Its unique name.
     pub name: Name,
     /// The environment that it is valid in.
     pub environment: Environment,
     /// What it may do.
     pub settings: Settings,
-    /// A key that another system has issued: it is imported, and no secret is created.
+    /// A key that another system issued: it is imported, and no secret is created.
     pub imported: Option<ImportedKey>,
-    /// How long to wait until every live gateway enforces it; `None` to return at once.
+    /// How long to wait until every live gateway enforces it; `None` to return immediately.
     pub wait: Option<Duration>,
 }
 
-/// What identifies a key that another system has issued.
+/// Identifies a key that another system issued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImportedKey {
     digest: Digest,
@@ -60,7 +60,7 @@ pub(crate) fn first_version(digest: Digest, hint: String, now: UnixMillis) -> Ke
     }
 }
 
-/// Adds a key and its admin log event; returns what changes for gateways.
+/// Adds a key and its admin log event; returns the changes for gateways.
 pub(crate) async fn add(
     transaction: &mut dyn Transaction,
     principal: &Principal,
@@ -114,7 +114,7 @@ impl Keys {
         Ok(Committed { value, snapshot, at })
     }
 
-    /// The key that is requested, with its secret where one is created, if it may be created. It is not added yet.
+    /// The requested key, with its secret if one is generated. It is not added yet.
     async fn prepare(
         &self,
         transaction: &mut dyn Transaction,
@@ -154,7 +154,8 @@ impl Keys {
         Ok((key, secret))
     }
 
-    /// Gateways look up keys of another form only where the policy says so: a key imported before would be rejected.
+    /// Gateways look up keys in another format only if the policy enables it: a key imported before that would be
+    /// rejected.
     fn check_imports_are_accepted(&self) -> Result<(), Error> {
         let (policy, _) = self.parts.publisher.publication.policy()?;
         if policy.document().imported_keys {
@@ -180,14 +181,13 @@ impl ImportedKey {
             return Ok(Self { digest, hint });
         }
         let detail = format!(
-            "hint must be at most {MAX_HINT_LENGTH} printable ASCII characters of the key, such as the last ones: more \
-             would reveal too much of it"
+            "hint must be at most {MAX_HINT_LENGTH} printable ASCII characters of the key, such as the last ones: more would reveal too much of the key"
         );
         Err(Error::invalid_field("/hint", detail))
     }
 }
 
-/// The error where another key has this name.
+/// The error if another key has this name.
 pub(super) fn name_taken(name: &Name) -> Error {
     let detail = format!(
         "A key named {name} already exists. Choose another name; names of revoked keys cannot be reused."

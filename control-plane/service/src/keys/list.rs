@@ -1,4 +1,4 @@
-//! Keys by status, settings, use and text, page by page.
+//! Lists keys by status, settings, usage and text, in pages.
 
 use std::time::Duration;
 

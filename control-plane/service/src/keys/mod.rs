@@ -43,7 +43,7 @@ pub struct Keys {
     parts: KeyParts,
 }
 
-/// What the use cases of keys and those of leaks work with.
+/// The dependencies of the use cases of keys and leaks.
 #[derive(Clone)]
 pub struct KeyParts {
     /// The store.
@@ -69,16 +69,16 @@ pub struct KeyParts {
 pub struct Issued {
     /// The key as it was when the version was created.
     pub key: KeyDetails,
-    /// The secret; `None` where another system has created it.
+    /// The secret; `None` if another system created it.
     pub secret: Option<Secret>,
-    /// How far the version is enforced, if the request waits.
+    /// The enforcement status of the version, if the request waits.
     pub enforcement: Option<Enforcement>,
 }
 
 /// The result of a change that is committed and published.
 pub(crate) struct Committed<T> {
     pub(crate) value: T,
-    /// The version of the snapshot that has the change.
+    /// The snapshot version that contains the change.
     pub(crate) snapshot: u64,
     /// When it was committed; `None` if nothing was changed.
     pub(crate) at: Option<Instant>,
@@ -111,7 +111,7 @@ impl Keys {
         Ok(Committed { value, snapshot: self.parts.publisher.publication.version()?, at: None })
     }
 
-    /// How far a change is enforced, after at most `wait`; `None` without a wait.
+    /// The enforcement status of a change, after at most `wait`; `None` without a wait.
     async fn enforcement<T>(&self, change: &Committed<T>, wait: Option<Duration>) -> Option<Enforcement> {
         let KeyParts { publisher, fleet, notifications, .. } = &self.parts;
         fleet.enforcement_after(change.snapshot, &publisher.publication, notifications, change.at, wait).await

@@ -28,7 +28,7 @@ pub struct Revoke {
     pub version: Option<u16>,
     /// The revisions that may be revoked.
     pub precondition: Precondition,
-    /// How long to wait until every live gateway enforces it; `None` to return at once.
+    /// How long to wait until every live gateway enforces it; `None` to return immediately.
     pub wait: Option<Duration>,
 }
 
@@ -37,11 +37,11 @@ pub struct Revoke {
 pub struct Revoked {
     /// The key.
     pub key: KeyDetails,
-    /// The version of the snapshot that has it.
+    /// The snapshot version that contains it.
     pub snapshot: u64,
     /// When it was committed; `None` if it had been revoked before.
     pub committed: Option<Instant>,
-    /// How far it is enforced, if the request waits.
+    /// Its enforcement status, if the request waits.
     pub enforcement: Option<Enforcement>,
 }
 
@@ -51,8 +51,8 @@ struct Commit {
     committed: Option<Instant>,
 }
 
-/// Revokes the versions of a key that are `selected` and not revoked yet, with an admin log event. Returns what changes for
-/// gateways; nothing if no version was revoked.
+/// Revokes the versions of a key that are `selected` and not revoked yet, with an admin log event. Returns the changes
+/// for gateways; none if no version was revoked.
 pub(crate) async fn revoke_versions(
     transaction: &mut dyn Transaction,
     principal: &Principal,
@@ -77,7 +77,7 @@ pub(crate) async fn revoke_versions(
     Ok(changes)
 }
 
-/// The error where a key has no version of this number.
+/// The error if a key has no version with this number.
 pub fn no_such_version() -> Error {
     Error::missing(Missing::KeyVersion)
 }

@@ -28,7 +28,7 @@ pub struct Rotate {
     pub overlap: Overlap,
     /// The revisions that may be rotated.
     pub precondition: Precondition,
-    /// How long to wait until every live gateway enforces it; `None` to return at once.
+    /// How long to wait until every live gateway enforces it; `None` to return immediately.
     pub wait: Option<Duration>,
 }
 
@@ -95,7 +95,7 @@ impl Keys {
     }
 }
 
-/// What changes for gateways. A version that continues unchanged, or ends with the key anyway, is not included.
+/// The changes for gateways. A version that continues unchanged, or expires with the key anyway, is not included.
 fn changes(before: &Key, after: &Key) -> Vec<Change> {
     let known: Vec<Credential> = before.credentials().collect();
     let credentials = after.credentials().enumerate();

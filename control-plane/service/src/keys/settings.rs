@@ -1,4 +1,4 @@
-//! What a key may do, from where, how often and until when: the rules that new and changed keys share.
+//! The settings of a key (scopes, allowlist, limits, expiry), with the rules that new and changed keys share.
 
 use omniflow_domain::error::Error;
 use omniflow_domain::key::{Key, MAX_DESCRIPTION_LENGTH};
@@ -10,22 +10,22 @@ use omniflow_policy::time::UnixMillis;
 
 use crate::fields::check_future;
 
-/// The settings that a request states. What is absent has its default in a new key, and stays in an existing one.
+/// The settings in a request. An absent setting has its default in a new key, and stays unchanged in an existing one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// All scopes.
     pub scopes: Option<Vec<Scope>>,
-    /// All limits. If only a burst is stated, the default limit applies with that burst.
+    /// All limits. If only a burst is set, the default limit applies with that burst.
     pub rate_limit: Option<RateLimit>,
     /// All addresses and networks; none for any address.
     pub ip_allowlist: Option<Allowlist>,
-    /// When the key ends; `Some(None)` for never.
+    /// When the key expires; `Some(None)` for never.
     pub expires_at: Option<Option<UnixMillis>>,
-    /// What it is for; an empty text for nothing.
+    /// Its purpose; an empty text to remove it.
     pub description: Option<String>,
 }
 
-/// The limits that apply where these are stated.
+/// The limits that apply for these inputs.
 pub fn effective_rate_limit(stated: RateLimit) -> RateLimit {
     match stated {
         RateLimit { per_minute: None, per_hour: None, burst: burst @ Some(_) } => {
@@ -52,7 +52,7 @@ impl Settings {
         errors
     }
 
-    /// Gives a key these settings.
+    /// Applies these settings to a key.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Reading requests about keys that arrive as text, with every error at once. `api` and `console` share it.
+//! Parses requests about keys that arrive as text, and reports every error at once. `api` and `console` share it.
 
 use omniflow_domain::error::Error;
 use omniflow_domain::name::Name;
@@ -24,7 +24,7 @@ pub struct KeyText {
     pub hint: Option<String>,
 }
 
-/// Settings of a key, as text. What is absent stays absent.
+/// Settings of a key, as text. Absent fields stay absent.
 #[derive(Clone, Debug, Default)]
 pub struct SettingsText {
     /// All scopes.
@@ -33,9 +33,9 @@ pub struct SettingsText {
     pub rate_limit: Option<RateLimit>,
     /// All addresses and networks.
     pub ip_allowlist: Option<Vec<String>>,
-    /// When the key ends, RFC 3339; `Some(None)` for never.
+    /// When the key expires, in RFC 3339; `Some(None)` for never.
     pub expires_at: Option<Option<String>>,
-    /// What it is for.
+    /// Its purpose.
     pub description: Option<String>,
 }
 
@@ -48,7 +48,7 @@ pub struct ParsedKey {
     pub environment: Option<Environment>,
     /// Its settings, without those that could not be read.
     pub settings: Settings,
-    /// What identifies an imported key.
+    /// The identification of an imported key.
     pub imported: Option<ImportedKey>,
     /// The errors, at most one for each field.
     pub errors: Vec<Error>,
@@ -75,7 +75,7 @@ fn imported(digest: Option<&str>, hint: Option<String>) -> Result<Option<Importe
         (Some(digest), hint) => ImportedKey::new(fields::digest(digest)?, hint.unwrap_or_default()).map(Some),
         (None, Some(_)) => Err(Error::invalid_field(
             "/hint",
-            "a hint is for an imported key: send its digest, or leave the hint out",
+            "hint is only for imported keys: send digest as well, or omit hint",
         )),
         (None, None) => Ok(None),
     }

@@ -1,4 +1,4 @@
-//! Updating what a key may do, from where, how often and until when.
+//! Updates the scopes, allowlist, limits, expiry or description of a key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub struct Update {
     pub precondition: Precondition,
     /// The settings to change.
     pub settings: Settings,
-    /// How long to wait until every live gateway enforces it; `None` to return at once.
+    /// How long to wait until every live gateway enforces it; `None` to return immediately.
     pub wait: Option<Duration>,
 }
 
@@ -37,7 +37,7 @@ pub struct Update {
 pub struct Updated {
     /// The key.
     pub key: KeyDetails,
-    /// How far the change is enforced, if the request waits.
+    /// The enforcement status of the change, if the request waits.
     pub enforcement: Option<Enforcement>,
 }
 
@@ -75,7 +75,7 @@ impl Keys {
         transaction.insert_admin_event(&event).await?;
         let credentials: Vec<Credential> = key.credentials().collect();
         if before.credentials().eq(credentials.iter().cloned()) {
-            // Only the description differs, which gateways do not have.
+            // Only the description differs, and gateways do not have it.
             transaction.commit().await?;
             return self.unchanged(key);
         }

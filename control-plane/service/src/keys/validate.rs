@@ -1,4 +1,4 @@
-//! All errors of a key's settings at once, where creating or updating the key would report the first one only.
+//! All errors of a key's settings at once; creating or updating the key would report only the first one.
 
 use omniflow_domain::error::Error;
 use omniflow_domain::name::Name;

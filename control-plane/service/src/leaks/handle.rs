@@ -1,5 +1,5 @@
-//! Handling a report of leaked secrets: its keys are revoked and replaced, all in one change, so that one version
-//! carries all of it.
+//! Handles a report of leaked secrets: its keys are revoked and replaced in one change, so that one version contains
+//! all of it.
 //!
 //! The report names keys, never what was sent.
 
@@ -31,22 +31,22 @@ use crate::run_to_completion;
 use omniflow_domain::key::KeyReference;
 use omniflow_store::{IdempotentRequest, Transaction};
 
-/// The highest number that the name of a replacement gets.
+/// The highest number in the name of a replacement.
 const MAX_REPLACEMENTS: u32 = 1_000;
 
-/// A report of leaked secrets. It holds secrets: no Debug.
+/// A report of leaked secrets. It contains secrets, so it does not implement `Debug`.
 pub struct ReportLeak {
     /// Where to search for secrets.
     pub terms: SearchTerms,
-    /// What to do about the keys that are found.
+    /// What to do with the keys that are found.
     pub measures: Measures,
-    /// How long to wait for gateways to enforce the change; `None` to return at once.
+    /// How long to wait for gateways to enforce the change; `None` to return immediately.
     pub wait: Option<Duration>,
     /// The name of this attempt; `None` if it has none.
     pub attempt: Option<IdempotentRequest>,
 }
 
-/// What is done about keys that leaked.
+/// The actions for leaked keys.
 #[derive(Clone, Copy, Debug)]
 pub struct Measures {
     /// Whether to revoke them.
@@ -57,7 +57,7 @@ pub struct Measures {
     pub replacement: bool,
 }
 
-/// What became of a report in the database.
+/// The outcome of a report in the database.
 enum Progress {
     /// An earlier attempt had this result.
     Replayed(Idempotent<LeakReport>),
@@ -171,7 +171,7 @@ impl Leaks {
         let keys = leaked.into_iter().map(|one| self.leaked_key(one, &last_used, now)).collect();
         let report =
             LeakReport { keys, unknown: found.unknown, malformed: found.malformed, enforcement: None };
-        // For a repeated attempt while this one still waits.
+        // Caches the result for a repeated attempt while this one is still waiting.
         self.parts.idempotency.keep(attempt, report.clone(), now);
         Ok(Progress::Handled(Handled { report, ids, version, committed, attempt, now }))
     }
@@ -271,7 +271,7 @@ async fn next_name(transaction: &mut dyn Transaction, name: &Name) -> Result<Nam
     Err(Error::new(
         ErrorCode::NameTaken,
         format!(
-            "All names for a successor of {name} are taken. Leave replacement out and issue a key yourself."
+            "All names for a replacement of {name} are taken. Omit replacement, and create a key yourself."
         ),
     ))
 }

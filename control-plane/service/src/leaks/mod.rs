@@ -1,4 +1,4 @@
-//! Leaked secrets: found in a text, revoked at once, with an account of how their keys were used.
+//! Leaked secrets: finds them in a text, revokes them immediately, and reports how their keys were used.
 
 pub mod handle;
 mod search;
@@ -7,7 +7,7 @@ mod usage;
 pub use self::search::SearchTerms;
 use crate::keys::KeyParts;
 
-/// The most keys in one report: what is revoked is one change, which gateways apply as a whole.
+/// Maximum number of keys in one report: the revocations are one change, which gateways apply as a whole.
 pub const MAX_KEYS: usize = 100;
 
 /// The use cases of leaked secrets.

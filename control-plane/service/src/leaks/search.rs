@@ -1,4 +1,4 @@
-//! Searching a report for secrets of keys. Secrets do not leave this module: its results are keys and versions.
+//! Searches a report for secrets of keys. Secrets do not leave this module: its results are keys and versions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use super::MAX_KEYS;
 use crate::fields;
 use omniflow_domain::error::Error;
 
-/// Where to search for secrets. No Debug: it holds them.
+/// Where to search for secrets. It contains them, so it does not implement `Debug`.
 pub enum SearchTerms {
     /// One secret.
     Secret(Zeroizing<String>),
@@ -23,7 +23,7 @@ pub enum SearchTerms {
     Text(Zeroizing<String>),
 }
 
-/// What was found.
+/// The result of a search.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
     /// The versions whose secrets were found, by key.
@@ -67,7 +67,8 @@ impl SearchTerms {
             Self::Text(text) => found.search(image, prefix, text),
         }
         if found.keys.len() > MAX_KEYS {
-            let detail = format!("the text has more than {MAX_KEYS} keys: send it in pieces");
+            let detail =
+                format!("the text contains more than {MAX_KEYS} keys: split it into several requests");
             return Err(Error::invalid_field("/text", detail));
         }
         Ok(found)
@@ -77,7 +78,7 @@ impl SearchTerms {
 // === impl Found ===
 
 impl Found {
-    /// Notes the version that has this digest, if there is one.
+    /// Adds the version with this digest, if there is one.
     fn note(&mut self, image: &Image, digest: &Digest) -> bool {
         let Some(credential) = image.find(digest) else { return false };
         self.keys.entry(credential.key_id).or_default().insert(credential.version);

@@ -13,9 +13,9 @@ use omniflow_domain::anomaly::AnomalyFilter;
 use omniflow_domain::key::KeyReference;
 use omniflow_store::StoreError;
 
-/// Time limit for reading the use of all keys of a report, because the response waits for it.
+/// Time limit for reading the usage of all keys of a report, because the response waits for it.
 const USAGE_TIME: Duration = Duration::from_secs(5);
-/// The most anomalies of a key that are listed.
+/// Maximum number of listed anomalies per key.
 const MAX_ANOMALIES: usize = 10;
 
 impl Leaks {
@@ -24,7 +24,7 @@ impl Leaks {
         Ok(self.read_usage(key, max_calls, now).await?)
     }
 
-    /// How keys were used. Their revocation is committed, so what cannot be read in time is left out.
+    /// How keys were used. Their revocation is already committed, so usage that cannot be read in time is left out.
     pub(super) async fn usages(&self, keys: &[Uuid], now: UnixMillis) -> Vec<Option<KeyUsage>> {
         let deadline = Instant::now() + USAGE_TIME;
         let mut usages = Vec::with_capacity(keys.len());
@@ -34,7 +34,7 @@ impl Leaks {
             usages.push(match usage {
                 Ok(usage) => Some(usage),
                 Err(error) => {
-                    tracing::error!(%error, %key, "use of a leaked key unavailable");
+                    tracing::error!(%error, %key, "usage of a leaked key unavailable");
                     None
                 }
             });

@@ -7,7 +7,7 @@ use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::policy::NamedKeys;
 use omniflow_store::{Store, Transaction};
 
-/// How many keys an error names for each scope.
+/// Number of keys that an error names for each scope.
 const NAMED_KEYS: usize = 5;
 
 /// The scopes that `next` lacks.
@@ -72,8 +72,7 @@ fn imports_in_use(imported: &NamedKeys) -> Option<Error> {
     Some(Error::new(
         ErrorCode::ImportsInUse,
         format!(
-            "Without imported_keys, gateways would refuse imported keys: {}. Keep \"imported_keys\": true until these \
-             are rotated and their imported versions revoked.",
+            "Without imported_keys, gateways would refuse these imported keys: {}. Keep \"imported_keys\": true until the keys are rotated and their imported versions are revoked.",
             listed(imported)
         ),
     ))

@@ -15,7 +15,7 @@ use toml::de::DeValue;
 
 use crate::json::{parse, pointer};
 
-/// A document as it was sent. It may still contain what no policy accepts.
+/// A document, as sent. It may still be invalid as a policy.
 pub struct Draft {
     document: DraftDocument,
     source: Source,
@@ -25,12 +25,12 @@ pub struct Draft {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "struct SetPolicy")]
 pub struct DraftDocument {
-    /// How all keys begin.
+    /// The prefix of all keys.
     pub key_prefix: Option<KeyPrefix>,
-    /// Whether credentials of another form may be imported keys.
+    /// Whether credentials in another format may be imported keys.
     #[serde(default)]
     pub imported_keys: bool,
-    /// What is kept of the arguments of calls.
+    /// How the arguments of calls are stored.
     pub payloads: Option<PayloadPolicy>,
     /// The scopes that a key may be given.
     pub scopes: Vec<ScopeDefinition>,
@@ -38,7 +38,7 @@ pub struct DraftDocument {
     pub routes: Vec<RouteDefinition>,
 }
 
-/// The text of a document, in which places are found.
+/// The text of a document, for locating errors.
 enum Source {
     /// In JSON.
     Json(String),
@@ -80,7 +80,7 @@ impl Draft {
         Ok(Self { document, source: Source::Toml(text) })
     }
 
-    /// A document within another request, at the JSON pointer `field` of it.
+    /// A document within another request, at its JSON pointer `field`.
     pub fn embedded(document: DraftDocument, field: &'static str) -> Self {
         Self { document, source: Source::Embedded(field) }
     }
@@ -104,8 +104,7 @@ impl Draft {
             return Err(source.error_at(
                 "/key_prefix",
                 format!(
-                    "keys of this installation begin with {present}, and with {other} gateways would refuse all of \
-                     them: write {present} or leave it out"
+                    "keys of this installation begin with {present}; with {other}, gateways would refuse all of them: use {present}, or omit key_prefix"
                 ),
             ));
         }
@@ -117,7 +116,7 @@ impl Draft {
 // === impl DraftDocument ===
 
 impl DraftDocument {
-    /// The document, with `key_prefix` where none is stated.
+    /// The document, with `key_prefix` as the default prefix.
     fn with_prefix(self, key_prefix: KeyPrefix) -> PolicyDocument {
         let Self { key_prefix: stated, imported_keys, payloads, scopes, routes } = self;
         let payloads = payloads.unwrap_or_default();
@@ -139,12 +138,12 @@ impl Source {
     }
 }
 
-/// The line, from 1, of a place in a text.
+/// The line, starting at 1, of a position in a text.
 fn line_at(text: &str, place: usize) -> usize {
     text.bytes().take(place).filter(|byte| *byte == b'\n').count() + 1
 }
 
-/// Where the value at a pointer begins, or what is around it if it is not there itself.
+/// Where the value at a pointer begins, or the value that encloses it if it does not exist.
 fn place_in_json(text: &str, pointer: &str) -> Option<usize> {
     let parsed = jsonc_parser::parse_to_ast(text, &Default::default(), &Default::default()).ok()?;
     let mut value = parsed.value.as_ref()?;

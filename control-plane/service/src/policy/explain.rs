@@ -26,18 +26,18 @@ use crate::publication::NumberedPolicy;
 use omniflow_domain::key::KeyReference;
 use omniflow_store::Store;
 
-/// The most calls that are counted against the limits before the one that is explained.
+/// Maximum number of calls that are charged to the limits before the explained one.
 const MAX_CALLS_BEFORE: u32 = 100_000;
-/// When these calls were made: any instant will do.
+/// When these calls were made: any instant is suitable.
 const SOME_INSTANT: MonotonicNanos = MonotonicNanos(1_000_000_000_000);
 
-/// A request to explain: one of the key that `key` names, or one with the credential in `headers`. It may hold a secret: no
-/// Debug.
+/// A request to explain, either with the key named by `key` or with the credential in `headers`. It may contain a
+/// secret, so it does not implement `Debug`.
 #[derive(Default)]
 pub struct Explain {
     /// Name or identifier of a key.
     pub key: Option<KeyReference>,
-    /// The version of the key; the newest that is accepted if not stated.
+    /// The version of the key; by default, the newest accepted one.
     pub version: Option<u16>,
     /// Name and value of each header, in place of a key. Requires a principal that may write.
     pub headers: Option<Vec<(String, String)>>,
@@ -45,11 +45,11 @@ pub struct Explain {
     pub method: String,
     /// The path, with its query string if it has one.
     pub path: String,
-    /// The client's address; unknown if not stated.
+    /// The client's address; unknown if absent.
     pub source_ip: Option<IpAddr>,
-    /// When the request is made; now if not stated.
+    /// When the request is made; now if absent.
     pub at: Option<UnixMillis>,
-    /// How many calls the key has made at that moment; limits are left out if not stated.
+    /// Number of calls that the key has made at that moment; limits are not checked if absent.
     pub calls_before: Option<u32>,
     /// A draft, in place of the effective policy.
     pub draft: Option<Draft>,
@@ -62,8 +62,7 @@ impl Policies {
     /// `key_not_published` while the key is being published.
     pub async fn explain(&self, principal: &Principal, request: Explain) -> Result<Explanation, Error> {
         if request.headers.is_some() && !principal.may_write() {
-            let detail = "With headers anybody could try out credentials. That takes a token with the role owner or admin; \
-                          name the key in key instead.";
+            let detail = "Only tokens with the role owner or admin may send headers, because headers could be used to guess credentials. Specify the key in key instead.";
             return Err(Error::forbidden(detail));
         }
         let (policy, version) = self.draft_or_current(request.draft).await?;
@@ -87,7 +86,7 @@ impl Policies {
             (Some(_), Some(_)) => {
                 return Err(Error::invalid_field(
                     "/headers",
-                    "name a key or send headers with a credential, not both",
+                    "specify either key or headers with a credential, not both",
                 ));
             }
             (Some(version), None) => {
@@ -98,7 +97,7 @@ impl Policies {
                 if request.version.is_some() {
                     return Err(Error::invalid_field(
                         "/version",
-                        "a version is one of the key that is named in key",
+                        "version requires key: specify the key that has this version, or omit version",
                     ));
                 }
                 let credential = find_credential(pairs, policy.key_prefix(), settings.credential_header);
@@ -138,7 +137,7 @@ pub fn instant(text: &str) -> Result<UnixMillis, Error> {
     parse_time(text).ok_or_else(wrong)
 }
 
-/// The stated version of the key, or the newest that is accepted at `at`, or the newest.
+/// The requested version of the key, or else the newest that is accepted at `at`, or else the newest.
 async fn version_of(
     store: &dyn Store,
     key: &KeyReference,
@@ -156,19 +155,19 @@ async fn version_of(
     version.cloned().ok_or_else(|| Error::invalid_field("/version", "the key has no such version"))
 }
 
-/// The version as gateways hold it.
+/// The version, as gateways have it.
 fn credential<'i>(image: &'i Image, version: &KeyVersion) -> Result<CredentialView<'i>, Error> {
-    // A key is published before its answer is given, but this may have read in between.
+    // A key is published before its response is sent, but this request may have read the key in between.
     image
         .find(&version.digest)
         .ok_or_else(|| Error::new(ErrorCode::KeyNotPublished, "The key is still being published. Try again."))
 }
 
-/// The decision of the limits after `before` calls at once; `None` if that is not stated.
+/// The decision of the limits after `before` simultaneous calls; `None` if `before` is absent.
 fn limit(decision: &Decision<'_, '_>, before: Option<u32>) -> Result<Option<LimitDecision>, Error> {
     let Some(before) = before else { return Ok(None) };
     if before > MAX_CALLS_BEFORE {
-        let detail = format!("calls_before is at most {MAX_CALLS_BEFORE}");
+        let detail = format!("calls_before must be at most {MAX_CALLS_BEFORE}");
         return Err(Error::invalid_field("/calls_before", detail));
     }
     let charged = decision.credential.filter(|_| decision.outcome == Outcome::Allowed);
@@ -182,7 +181,7 @@ fn after(rate_limit: &RateLimit, calls: u32) -> LimitDecision {
     for _ in 0..calls {
         match rate_limit.charge(state, SOME_INSTANT) {
             LimitDecision::Admitted { state: next, .. } => state = next,
-            // A refused call costs nothing: all further ones come to the same.
+            // A refused call costs nothing, so all further calls have the same outcome.
             refused @ LimitDecision::Refused { .. } => return refused,
         }
     }

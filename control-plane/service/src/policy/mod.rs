@@ -30,7 +30,7 @@ pub struct Policies {
     fleet: Arc<Fleet>,
     notifications: Notifications,
     clock: Clock,
-    /// Held by the one replay that runs.
+    /// Held by the running replay.
     replaying: Mutex<()>,
 }
 

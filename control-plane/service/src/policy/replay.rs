@@ -1,8 +1,8 @@
-//! Replaying recorded calls: what a draft would have allowed or refused of them.
+//! Replays recorded calls: which of them a draft would have allowed or refused.
 //!
-//! Each call is decided twice, by the effective policy and by the draft, with the scopes that its key has now. Only what
-//! a policy decides is decided anew: whether there was a key, whether it was valid and from where it came stays as it
-//! was, and so does an exhausted limit.
+//! Each call is decided twice, by the effective policy and by the draft, with the scopes that its key has now. Only the
+//! policy's part of the decision is repeated: the presence and validity of the key, the client's address and an
+//! exhausted limit stay as recorded.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -28,13 +28,14 @@ use omniflow_domain::audit_query::{AuditFilter, AuditPosition};
 use omniflow_domain::key::KeyReference;
 use omniflow_store::Store;
 
-/// The most calls that are replayed, newest first.
+/// Maximum number of calls that are replayed, newest first.
 const MAX_CALLS: usize = 1_000_000;
-/// Calls that are read at once.
+/// Number of calls that are read at a time.
 const CALLS_PER_READ: usize = 10_000;
 /// Maximum number of groups of changed calls in the result, sorted by number of calls.
 const MAX_CHANGES: usize = 100;
-/// The most groups that are counted. Clients choose methods and paths, so there may be as many as calls.
+/// Maximum number of groups that are counted. Clients choose methods and paths, so there may be as many groups as
+/// calls.
 const MAX_GROUPS: usize = 10_000;
 
 /// A draft, and the recorded calls to replay with it.
@@ -43,7 +44,7 @@ pub struct ReplayCalls {
     pub draft: Draft,
     /// Calls of this key only, by identifier or by its name at the time of the call.
     pub key: Option<KeyReference>,
-    /// Calls that began at this time or later.
+    /// Calls that began at or after this time.
     pub from: Option<UnixMillis>,
     /// Calls that began before this time.
     pub to: Option<UnixMillis>,
@@ -54,7 +55,7 @@ struct Replay {
     current: Arc<Policy>,
     draft: Policy,
     settings: GatewaySettings,
-    /// What each key may do; `None` for a key that no longer exists.
+    /// The permissions of each key; `None` for a key that no longer exists.
     grants: HashMap<Uuid, Option<KeyGrant>>,
     counts: ReplayCounts,
     groups: HashMap<Group, GroupTotals>,
@@ -64,7 +65,7 @@ struct Replay {
     keys_newly_allowed: HashSet<Uuid>,
 }
 
-/// Why a call is not decided anew.
+/// Why a call is not decided again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unaffected {
     /// No policy would change anything.
@@ -73,7 +74,7 @@ enum Unaffected {
     Unknown,
 }
 
-/// Changed calls that are reported as one.
+/// Changed calls that are reported as one group.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Group {
     key: Uuid,
@@ -83,7 +84,7 @@ struct Group {
     after: Outcome,
 }
 
-/// How many calls a group has, and the newest of them.
+/// The number of calls in a group, and the newest of them.
 struct GroupTotals {
     calls: u64,
     newest: i64,
@@ -100,11 +101,11 @@ impl Policies {
         let filter =
             AuditFilter { key: request.key, from: request.from, to: request.to, ..AuditFilter::default() };
         let blocked_by = conflicts::of_draft(&*self.store, &current, &draft).await?;
-        // One at a time: each of them keeps a processor busy.
+        // One at a time, because each replay keeps a processor busy.
         let _turn = self.replaying.try_lock().map_err(|_| {
             Error::new(
                 ErrorCode::Busy,
-                "Another replay is running; only one can run at a time. Try again later.",
+                "Another replay is running, and only one can run at a time. Try again later.",
             )
         })?;
         let mut replay = Replay::new(current, draft);
@@ -166,7 +167,7 @@ impl Replay {
         self
     }
 
-    /// What becomes of a call under both policies, and the group of it if that is not the same.
+    /// The outcome of a call under both policies, and its group if the outcomes differ.
     fn decide(&self, call: &RecordedCall) -> Result<(Outcome, Outcome, Option<Group>), Unaffected> {
         let limited = match call.outcome {
             Outcome::Allowed | Outcome::Denied(Denial::InsufficientScope | Denial::RouteNotMapped) => false,

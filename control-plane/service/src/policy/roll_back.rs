@@ -12,13 +12,13 @@ use super::Policies;
 use super::set::EffectivePolicy;
 use crate::precondition::Precondition;
 
-/// A version to restore.
+/// A version to publish again.
 pub struct RollBack {
     /// Its number.
     pub version: u64,
     /// The versions that may be replaced.
     pub precondition: Precondition,
-    /// How long to wait for gateways to enforce the change; `None` to return at once.
+    /// How long to wait for gateways to enforce the change; `None` to return immediately.
     pub wait: Option<Duration>,
 }
 

@@ -24,7 +24,7 @@ pub struct SetPolicy {
     pub draft: Draft,
     /// The versions that may be replaced.
     pub precondition: Precondition,
-    /// How long to wait for gateways to enforce the change; `None` to return at once.
+    /// How long to wait for gateways to enforce the change; `None` to return immediately.
     pub wait: Option<Duration>,
 }
 
@@ -32,7 +32,7 @@ pub struct SetPolicy {
 pub struct EffectivePolicy {
     /// The policy and its version.
     pub current: NumberedPolicy,
-    /// How far gateways enforce it; `None` without a wait.
+    /// Its enforcement status; `None` without a wait.
     pub enforcement: Option<Enforcement>,
 }
 
@@ -49,7 +49,7 @@ impl Policies {
     /// Sets the policy. A document equal to the one in effect creates no new version.
     ///
     /// Fails with `version_mismatch` if the precondition does not hold, and with `scope_in_use` or `imports_in_use` if
-    /// keys would lose what they have.
+    /// keys would lose their scopes or acceptance.
     pub async fn set(
         self: &Arc<Self>,
         principal: &Principal,
@@ -85,7 +85,7 @@ impl Policies {
         policy: Policy,
         precondition: Precondition,
     ) -> Result<Committed, Error> {
-        // Changes that assign scopes to keys hold the turn too, so no scope is assigned while it is being removed.
+        // Changes that assign scopes to keys also hold the turn, so no scope is assigned while it is being removed.
         let _turn = self.publisher.turn().await;
         let current = self.current()?;
         precondition.check("The policy", current.version)?;

@@ -13,7 +13,7 @@ impl Policies {
         Ok(Page::of(versions, page.limit, |version| version.version.to_string()))
     }
 
-    /// The version with this number, `version` as it was written.
+    /// The version with this number; `version` is the text of the request.
     ///
     /// Fails with `not_found` if there is no such version.
     pub async fn version(&self, version: &str) -> Result<StoredPolicy, Error> {

@@ -1,26 +1,26 @@
-//! The recent changes, from which a gateway that is a little behind is brought up to date.
+//! The recent changes, with which a gateway that is slightly behind is brought up to date.
 
 use std::collections::VecDeque;
 
 use omniflow_policy::snapshot::{Delta, MAX_CHANGES_PER_DELTA};
 
-/// Changes that are kept in any case. A gateway further behind takes a full image.
+/// Minimum number of changes that are kept. A gateway that is further behind fetches a full image.
 const MIN_KEPT_CHANGES: usize = 1_024;
-/// Changes that are kept where there are as many credentials or more. Between the two it is one for each credential: a log
-/// longer than the image saves nobody anything.
+/// Maximum number of changes that are kept. Between the two bounds, one is kept per credential: a log longer than the
+/// image would not save anything.
 const MAX_KEPT_CHANGES: usize = 16_384;
-/// So many bytes of a policy weigh as much as one change.
+/// This many bytes of a policy count as one change.
 const POLICY_BYTES_PER_CHANGE: usize = 256;
 
-/// Deltas in the order of their versions, each beginning where the one before it ends. They are kept as they travel: read
-/// into strings and lists, so many of them took tens of megabytes.
+/// Deltas in the order of their versions, each beginning where the previous one ends. They are kept in encoded form:
+/// decoded into strings and lists, this many would take tens of megabytes.
 #[derive(Debug, Default)]
 pub(super) struct DeltaLog {
     deltas: VecDeque<Kept>,
     weight: usize,
 }
 
-/// A delta, and what is asked about it without reading it.
+/// An encoded delta, with the facts that are needed without decoding it.
 #[derive(Debug)]
 struct Kept {
     from: u64,
@@ -31,8 +31,8 @@ struct Kept {
 }
 
 impl DeltaLog {
-    /// Appends what was just published with an image of so many credentials, and forgets the oldest where there are more
-    /// changes than are worth keeping. The last is always kept.
+    /// Appends the delta that was just published with an image of this many credentials, and removes the oldest ones if
+    /// there are more changes than are worth keeping. The last one is always kept.
     pub(super) fn push(&mut self, delta: &Delta, credentials: usize) {
         let most = credentials.clamp(MIN_KEPT_CHANGES, MAX_KEPT_CHANGES);
         let kept = Kept::of(delta);
@@ -43,18 +43,18 @@ impl DeltaLog {
         }
     }
 
-    /// Whether it leads on from this version.
+    /// Whether the log has a delta that begins at this version.
     pub(super) fn leads_on_from(&self, version: u64) -> bool {
         self.place_of(version).is_some()
     }
 
-    /// What follows `version`, in one delta as large as a delta may be. `None` if none begins there.
+    /// The changes after `version`, in one delta up to the maximum size. `None` if no delta begins there.
     pub(super) fn since(&self, version: u64) -> Option<Delta> {
         let mut following = self.deltas.range(self.place_of(version)?..);
         let first = following.next()?;
         let mut merged = first.delta()?;
         for kept in following {
-            // Gateways change keys before the policy: what was done in another order must not be merged.
+            // Gateways apply changes to keys before the policy: changes made in another order must not be merged.
             let policies = first.has_policy || kept.has_policy;
             if policies || merged.changes.len() + kept.changes > MAX_CHANGES_PER_DELTA {
                 break;
@@ -78,13 +78,13 @@ impl Kept {
             from: delta.from,
             changes: delta.changes.len(),
             has_policy: delta.policy.is_some(),
-            // A delta without changes takes a place too.
+            // A delta without changes also counts.
             weight: (delta.changes.len() + policy).max(1),
             encoded: delta.encode().into(),
         }
     }
 
-    /// It was written here, so that it can be read. Should it not be, gateways take the whole image.
+    /// It was encoded here, so it can be decoded. Otherwise, gateways fetch the whole image.
     fn delta(&self) -> Option<Delta> {
         Delta::decode(&self.encoded).ok()
     }
@@ -184,7 +184,7 @@ mod tests {
         log.push(&with(0, "a"), 0);
         log.push(&with(10, "b"), 0);
         log.push(&delta(20, 1), 0);
-        // A key that was changed before a policy, or behind it, must not pass it on the way.
+        // A change to a key must not be reordered across a change of the policy.
         let reported: Vec<_> = [0, 10, 20].map(|from| log.since(from).unwrap()).into();
         assert_eq!(reported.iter().map(|delta| delta.to).collect::<Vec<_>>(), [10, 20, 30]);
         assert_eq!(

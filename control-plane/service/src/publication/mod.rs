@@ -22,8 +22,8 @@ use omniflow_domain::version::MAX_LEAD_MS;
 use self::log::DeltaLog;
 use self::times::PublicationTimes;
 
-/// Maximum number of images that are kept for gateways that fetch them. Each may have segments of its own; a gateway
-/// that is still fetching an older image polls again.
+/// Maximum number of images that are kept for gateways that fetch them. Each may have its own segments; a gateway that
+/// is still fetching an older image polls again.
 const MAX_OFFERED: usize = 8;
 /// How long an image can be fetched after it was last offered or fetched from, in milliseconds.
 const KEPT_AFTER_OFFER_MS: u64 = 120_000;
@@ -42,7 +42,7 @@ pub struct Publication {
 #[error("the image of all keys is still being built")]
 pub struct NotReady;
 
-/// So much was published that the way from an earlier image is no longer known.
+/// So much was published that the changes since an earlier image are no longer available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too much has changed in the meantime")]
 pub struct Overtaken;
@@ -53,10 +53,10 @@ pub enum PublicationError {
     /// There is no image yet.
     #[error(transparent)]
     NotReady(#[from] NotReady),
-    /// The way from it is no longer known.
+    /// The changes since then are no longer available.
     #[error(transparent)]
     Overtaken(#[from] Overtaken),
-    /// What has changed does not fit it.
+    /// The changes do not fit the image.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
 }
@@ -66,36 +66,36 @@ pub enum PublicationError {
 pub struct NumberedPolicy {
     /// Its number.
     pub version: u64,
-    /// What it says.
+    /// The policy.
     pub policy: Arc<Policy>,
 }
 
-/// The next image, made but not yet published.
+/// The next image, which is not yet published.
 pub(crate) struct Draft {
     image: Image,
-    /// The policy in it, where it is another than before.
+    /// The policy in it, if it has changed.
     policy: Option<NumberedPolicy>,
-    /// What leads to it; none if gateways must take it whole.
+    /// The deltas that lead to it; none if gateways must fetch the whole image.
     deltas: Vec<Delta>,
 }
 
-/// An image that gateways take, a chunk after the other.
+/// An image that gateways fetch, chunk by chunk.
 pub struct OfferedImage {
     image: Arc<Image>,
     manifest: OnceLock<Bytes>,
 }
 
-/// What a poll is answered with.
+/// The response to a poll.
 pub enum Offer {
-    /// The gateway holds the present version.
+    /// The gateway has the current version.
     Nothing,
-    /// What follows the version it holds.
+    /// The changes since the gateway's version.
     Delta(Delta),
-    /// The whole image; the gateway takes its chunks next.
+    /// The whole image; the gateway fetches its chunks next.
     Image(Arc<OfferedImage>),
-    /// The gateway holds a version that this control plane has not reached: the database was restored.
+    /// The gateway has a version that this control plane has not reached: the database was restored.
     Ahead,
-    /// The gateway claims a version so far ahead of the clock that it is not passed.
+    /// The gateway reports a version so far ahead of the clock that the control plane does not advance past it.
     Implausible,
 }
 
@@ -161,7 +161,7 @@ impl Publication {
     /// Publishes a draft whose change is committed, and wakes the tasks that wait for it.
     pub(crate) fn publish(&self, draft: Draft) {
         let version = draft.version();
-        // Segments that only the former image has are freed after the lock is released, because they may be many.
+        // Segments that only the previous image has are freed after the lock is released, because there may be many.
         let _former = {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             let Some(published) = state.as_mut() else { return };
@@ -179,7 +179,7 @@ impl Publication {
         self.version.send_replace(version);
     }
 
-    /// Applies to an image that was published, or has its content, all that was published since.
+    /// Applies all changes that were published since to an image that was published, or that has the same content.
     pub(crate) fn catch_up(&self, mut image: Image) -> Result<Image, PublicationError> {
         loop {
             let next = self.read(|published| {
@@ -197,8 +197,8 @@ impl Publication {
         }
     }
 
-    /// What a gateway needs that holds `version` of `installation`'s snapshot, 0 for none. `enforced` is the highest
-    /// version that one of its VMs enforces, which may be so though it asks for a whole image.
+    /// The response to a gateway that has `version` of `installation`'s snapshot, 0 for none. `enforced` is the highest
+    /// version that one of its VMs enforces, which may be set even if the gateway requests a whole image.
     pub fn offer(
         &self,
         installation: Option<Uuid>,
@@ -251,8 +251,9 @@ impl Publication {
 // === impl Published ===
 
 impl Published {
-    /// An image for a gateway to take whole, later than what it holds: one that others take already, if that is recent
-    /// and deltas lead on from it. So many gateways at once, while keys change, hold on to few images.
+    /// A whole image for a gateway, later than its own version: one that other gateways are already fetching, if it is
+    /// recent and deltas continue from it. So even many gateways at once, while keys change, keep only a few images in
+    /// memory.
     fn whole(&mut self, held: u64, now: UnixMillis) -> Arc<OfferedImage> {
         self.offered.retain(|_, offered| now.0.saturating_sub(offered.last_touched.0) < KEPT_AFTER_OFFER_MS);
         let current = self.image.version();
@@ -281,12 +282,12 @@ impl Published {
 // === impl OfferedImage ===
 
 impl OfferedImage {
-    /// The manifest, encoded. Made once for all gateways that ask for it.
+    /// The encoded manifest. Created once for all gateways that request it.
     pub fn manifest(&self) -> Bytes {
         self.manifest.get_or_init(|| self.image.manifest().encode().into()).clone()
     }
 
-    /// What it offers.
+    /// The image.
     pub fn image(&self) -> &Image {
         &self.image
     }
@@ -315,7 +316,7 @@ impl Draft {
         let last = now.0.max(held.max(above).saturating_add(parts));
         let mut next = image.clone();
         let mut deltas = Vec::new();
-        // What does not fit into one delta takes several, one behind the other.
+        // Changes that do not fit in one delta are split into several consecutive deltas.
         for part in 1..=parts {
             let from = next.version();
             let to = if part == parts { last } else { from.saturating_add(1) };
@@ -327,7 +328,7 @@ impl Draft {
         Ok(Self { image: next, policy, deltas })
     }
 
-    /// The same keys in an image that gateways must take whole.
+    /// The same keys, in an image that gateways must fetch in full.
     pub(crate) fn whole(image: &Image, now: UnixMillis) -> Self {
         let version = now.0.max(image.version().saturating_add(1));
         Self { image: image.at_version(version), policy: None, deltas: Vec::new() }
@@ -433,7 +434,7 @@ mod tests {
         }
         assert_eq!((held, lengths), (200, vec![MAX_CHANGES_PER_DELTA, MAX_CHANGES_PER_DELTA, 1]));
         assert_eq!(publication.image().unwrap().len(), 2 * MAX_CHANGES_PER_DELTA + 1);
-        // However near the clock is, each of them has a version of its own.
+        // Each of them has its own version, however close the clock is.
         assert_eq!(publish(&publication, puts(0..most + 1), 201), 202);
         assert!(matches!(offer(&publication, 201), Offer::Delta(_)));
     }
@@ -475,7 +476,7 @@ mod tests {
         let before = publication.image().unwrap();
         let rebuilt = before.repartition().unwrap();
         assert!(segments(&rebuilt) > segments(&before));
-        // What changes while it is made.
+        // Changes made while it is being built.
         publish(&publication, puts(next..next + 1), 0);
         publish(&publication, puts(next + 1..next + 300), 0);
         let caught_up = publication.catch_up(rebuilt).unwrap();

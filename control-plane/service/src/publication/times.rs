@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-/// The most versions that are remembered. A gateway that is further behind is measured from the oldest of them.
+/// Maximum number of remembered versions. A gateway that is further behind is measured from the oldest of them.
 const MAX_REMEMBERED: usize = 4_096;
 
 /// Versions with the instants of their publication, in ascending order.

@@ -1,4 +1,4 @@
-//! Records that a session is in use, so that it does not end for idleness.
+//! Records that a session is in use, so that it does not end due to inactivity.
 
 use super::use_cases::Sessions;
 use omniflow_domain::error::Error;

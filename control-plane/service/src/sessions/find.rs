@@ -5,7 +5,7 @@ use omniflow_domain::error::Error;
 use omniflow_domain::principal::Principal;
 use omniflow_domain::session::Session;
 
-/// A valid session with the principal it stands for.
+/// A valid session, with its principal.
 #[derive(Clone, Debug)]
 pub struct SignedIn {
     /// The session.

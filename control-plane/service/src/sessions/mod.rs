@@ -1,4 +1,4 @@
-//! Sessions of browsers: a session stands for a token, so that the browser need not keep the token.
+//! Sessions of browsers: a session represents a token, so that the browser does not have to keep the token.
 
 mod end;
 mod extend;

@@ -26,7 +26,7 @@ pub struct StartedSession {
     pub identifier: String,
 }
 
-/// Why a token does not sign in. Only who has the token learns that it has expired or belongs to a gateway.
+/// Why a token cannot sign in. Only the holder of a token learns that it has expired or belongs to a gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SignInRejection {
     /// Nothing was typed.
@@ -39,7 +39,7 @@ pub enum SignInRejection {
     GatewayToken,
     /// The token was revoked during the sign-in.
     RevokedMeanwhile,
-    /// Too many attempts from this address. A valid token is accepted all the same.
+    /// Too many attempts from this address. A valid token is accepted nevertheless.
     TooManyAttempts(Error),
 }
 

@@ -1,4 +1,4 @@
-//! The use cases of sessions: what they share, and how many sessions a token has.
+//! The shared parts of the session use cases, and the number of sessions of a token.
 
 use std::sync::Arc;
 

@@ -20,7 +20,7 @@ const OWNER_REMAINS_MS: u64 = 30 * DAY_MS;
 // === impl Tokens ===
 
 impl Tokens {
-    /// Revokes the token with this identifier at once. A principal may revoke its own.
+    /// Revokes the token with this identifier immediately. A principal may revoke its own.
     ///
     /// # Errors
     ///
@@ -43,15 +43,14 @@ impl Tokens {
             before: Some(token_state(&token)),
             after: None,
         };
-        // Before the token goes: it may be the principal's own.
+        // This comes before the revocation, because the token may be the principal's own.
         transaction.insert_admin_event(&event).await?;
         transaction.delete_token(id).await?;
-        // Counted after the revocation and undone with it, so that an installation never locks everybody out.
+        // Counted after the revocation and rolled back with it, so that an installation never locks everyone out.
         if let Some(end) = must_be_outlived(&token, now)
             && transaction.owner_tokens_until(end).await? == 0
         {
-            let detail = "No other owner token would remain that is valid for 30 days, or as long as this one. Create \
-                          one before you revoke this token.";
+            let detail = "Without this token, no owner token would be left that is valid for at least 30 days or for as long as this one. Create one before you revoke this token.";
             return Err(Error::new(ErrorCode::LastOwnerToken, detail));
         }
         transaction.commit().await?;
@@ -63,7 +62,7 @@ impl Tokens {
 }
 
 /// Until when another owner token must be valid for this one to be revoked: as long as this one, but at most for
-/// [`OWNER_REMAINS_MS`]. `None` if revoking this token locks nobody out.
+/// [`OWNER_REMAINS_MS`]. `None` if revoking this token does not lock anyone out.
 fn must_be_outlived(token: &Token, now: UnixMillis) -> Option<UnixMillis> {
     if token.role != Role::Owner || !token.is_valid(now) {
         return None;

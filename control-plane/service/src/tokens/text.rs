@@ -1,4 +1,4 @@
-//! Reading requests for tokens that arrive as text, with every error at once. `api` and `console` share it.
+//! Parses requests for tokens that arrive as text, and reports every error at once. `api` and `console` share it.
 
 use omniflow_domain::error::Error;
 use omniflow_domain::gateway_pattern::GatewayPattern;
@@ -24,11 +24,11 @@ pub struct TokenText {
 /// A request for a token.
 #[derive(Clone, Debug)]
 pub struct CreateToken {
-    /// A name that no other token has.
+    /// Its unique name.
     pub name: Name,
     /// What its bearer may do.
     pub role: Role,
-    /// The gateways that it is valid for; any if empty. Only for the role gateway.
+    /// The gateways that it is valid for; any if empty. Only for the gateway role.
     pub gateways: Vec<GatewayPattern>,
     /// When the token expires; `None` for never.
     pub expires_at: Option<UnixMillis>,
@@ -37,14 +37,14 @@ pub struct CreateToken {
 // === impl TokenText ===
 
 impl TokenText {
-    /// The request, or every error. An end before `now` is one of them.
+    /// The request, or all its errors. An expiry before `now` is an error.
     pub(super) fn parse(&self, now: UnixMillis) -> Result<CreateToken, Vec<Error>> {
         let expires_at = self.expires_at.as_deref().map(fields::expires_at).transpose();
         let expires_at = expires_at.and_then(|end| fields::check_future(end, now).map(|()| end));
         let (name, role) = (fields::name(&self.name), fields::role(&self.role));
         let gateways = match &role {
             Ok(role) if *role != Role::Gateway && !self.gateways.is_empty() => {
-                Err(Error::invalid_field("/gateways", "only a token with the role gateway has gateways"))
+                Err(Error::invalid_field("/gateways", "only a token with the gateway role has gateways"))
             }
             _ => fields::gateways(&self.gateways),
         };

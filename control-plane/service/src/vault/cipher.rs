@@ -1,7 +1,7 @@
-//! AES-256-GCM, each message with a random nonce in front.
+//! AES-256-GCM; each message starts with a random nonce.
 //!
-//! A nonce must not come twice under one key. At 96 random bits that is as unlikely as one in 2³² after 2³² messages
-//! (NIST SP 800-38D, section 8.3); a data key is in use for a day and seals fewer.
+//! A nonce must not repeat under one key. With 96 random bits, the probability is at most one in 2³² after 2³² messages
+//! (NIST SP 800-38D, section 8.3); a data key is in use for a day and encrypts fewer.
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
@@ -14,15 +14,15 @@ pub(super) const KEY_LENGTH: usize = 32;
 /// The bytes of a key. Wiped when dropped.
 pub(super) type KeyBytes = Zeroizing<[u8; KEY_LENGTH]>;
 
-/// A key that seals and opens.
+/// A key that encrypts and decrypts.
 pub(super) struct Cipher(LessSafeKey);
 
-/// Not sealed with this key, not for this purpose, or changed since.
+/// Not encrypted with this key, not for this purpose, or modified later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it was not sealed with this key, or it was changed since")]
+#[error("it was not encrypted with this key, or it was modified later")]
 pub(super) struct NotOpened;
 
-/// Why a message is not sealed.
+/// Why a message was not encrypted.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum SealError {
     /// No random bytes.
@@ -43,7 +43,7 @@ impl Cipher {
         UnboundKey::new(&AES_256_GCM, key.as_slice()).ok().map(|key| Self(LessSafeKey::new(key)))
     }
 
-    /// Seals a message. It opens with the same `context` only, which is not in it.
+    /// Encrypts a message. It can only be decrypted with the same `context`, which it does not contain.
     pub(super) fn seal(
         &self,
         entropy: &Entropy,
@@ -60,7 +60,7 @@ impl Cipher {
         Ok([&nonce[..], &sealed, tag.as_ref()].concat())
     }
 
-    /// Opens what was sealed with the same key and context.
+    /// Decrypts a message that was encrypted with the same key and context.
     pub(super) fn open(&self, context: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, NotOpened> {
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(NotOpened)?;
         let mut message = Zeroizing::new(sealed.to_vec());

@@ -1,4 +1,4 @@
-//! The wrapping keys of an installation, in a file of their own: 64 hexadecimal digits a line, the newest first.
+//! The wrapping keys of an installation, in a separate file: 64 hexadecimal digits per line, newest first.
 //!
 //! Backups do not include this file, so a backup alone cannot be used to read payloads.
 
@@ -14,9 +14,9 @@ use omniflow_domain::clock::{Entropy, EntropyUnavailable};
 use omniflow_files::private;
 use omniflow_files::secret::{self, SecretFileError};
 
-const HEADER: &str = "# Wrapping keys of the audit log's payloads, the newest first. They decrypt the payloads: keep this file secret.\n";
+const HEADER: &str = "# Wrapping keys for the payloads in the audit log, newest first. They decrypt the payloads: keep this file secret.\n";
 
-/// Which wrapping key: the first bytes of its SHA-256.
+/// Identifies a wrapping key: the first bytes of its SHA-256.
 pub(crate) type KeyName = [u8; 8];
 
 /// The wrapping keys, at least one.
@@ -26,7 +26,7 @@ pub(super) struct Keyring {
     older: Vec<WrappingKey>,
 }
 
-/// A key that seals data keys.
+/// A key that encrypts data keys.
 pub(super) struct WrappingKey {
     bytes: KeyBytes,
     cipher: Cipher,
@@ -35,38 +35,37 @@ pub(super) struct WrappingKey {
 /// Why there are no wrapping keys.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyringError {
-    /// The file cannot be read or made.
-    #[error("{}: {source}; give a file that can be read, or made, as payload_key_file", path.display())]
+    /// The file cannot be read or created.
+    #[error("{}: {source}; set payload_key_file to a file that omf can read or create", path.display())]
     File {
-        /// Which one.
+        /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The keys are not taken from the file.
+    /// The file was rejected.
     #[error("{}: {source}", path.display())]
     Secret {
-        /// Which one.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: SecretFileError,
     },
-    /// The file holds something else.
+    /// The file contains something else.
     #[error(
-        "{} line {line}: not a wrapping key: write 64 hexadecimal digits a line (openssl rand -hex 32), the newest \
-         key first",
+        "{} line {line}: not a wrapping key: use one line of 64 hexadecimal digits per key (openssl rand -hex 32), newest key first",
         path.display()
     )]
     Line {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Which line, from 1.
+        /// The line, starting at 1.
         line: usize,
     },
-    /// The file holds no key.
-    #[error("{} holds no wrapping key: write one (openssl rand -hex 32), or remove the file to have one made", .0.display())]
+    /// The file contains no key.
+    #[error("{} contains no wrapping key: add one (openssl rand -hex 32), or remove the file so that omf creates one", .0.display())]
     Empty(PathBuf),
-    /// No key can be made.
+    /// No key can be generated.
     #[error(transparent)]
     Entropy(#[from] EntropyUnavailable),
 }
@@ -86,7 +85,7 @@ impl KeyringError {
 // === impl Keyring ===
 
 impl Keyring {
-    /// Reads the file, or makes it with one key if it is not there.
+    /// Reads the file, or creates it with one key if it does not exist.
     pub(super) fn open(path: &Path, entropy: &Entropy) -> Result<Self, KeyringError> {
         match secret::read_text(path) {
             Ok(text) => Self::parse(path, &text),
@@ -100,7 +99,7 @@ impl Keyring {
         }
     }
 
-    /// Looks whether the file can be read, or could be made in its folder.
+    /// Checks whether the file can be read, or could be created in its directory.
     #[expect(
         clippy::disallowed_methods,
         reason = "called before the start and by the synchronous `omf config check`"
@@ -132,7 +131,7 @@ impl Keyring {
         Ok(Self { path: path.to_owned(), newest, older: keys.collect() })
     }
 
-    /// The key that seals new data keys.
+    /// The key that encrypts new data keys.
     pub(super) fn newest(&self) -> &WrappingKey {
         &self.newest
     }
@@ -142,7 +141,7 @@ impl Keyring {
         std::iter::once(&self.newest).chain(&self.older).find(|key| key.name() == name)
     }
 
-    /// Puts a new key in front, in the file too. What was added to the file since it was read is taken in.
+    /// Inserts a new key at the front, also in the file. Keys that were added to the file since it was read are loaded.
     pub(super) fn add(&mut self, entropy: &Entropy) -> Result<(), KeyringError> {
         *self = Self::open(&self.path, entropy)?;
         let newest = WrappingKey::random(entropy)?;
@@ -150,13 +149,13 @@ impl Keyring {
         self.older.insert(0, before);
         let written = self.write();
         if written.is_err() {
-            // The file is as it was, and so is this.
+            // The file is unchanged, and so is this.
             self.newest = self.older.remove(0);
         }
         written
     }
 
-    /// Forgets all keys but the newest, in the file too.
+    /// Removes all keys except the newest, also from the file.
     pub(super) fn forget_older(&mut self) -> Result<(), KeyringError> {
         let older = std::mem::take(&mut self.older);
         self.write().inspect_err(|_| self.older = older)
@@ -191,7 +190,7 @@ impl WrappingKey {
         Self::new(random_key(entropy)?).ok_or(EntropyUnavailable)
     }
 
-    /// Its name. From 64 bits of a digest nobody finds the key.
+    /// Its name. The key cannot be derived from 64 bits of its digest.
     pub(super) fn name(&self) -> KeyName {
         let digest = Digest::of(self.bytes.as_slice());
         std::array::from_fn(|index| digest.as_bytes().get(index).copied().unwrap_or_default())
@@ -230,7 +229,7 @@ mod tests {
             Keyring::open(&path, &entropy).map(|_| ()).unwrap_err().to_string()
         };
         let key = "0f".repeat(32);
-        assert!(error_of("").contains("holds no wrapping key") && Keyring::check(&path).is_err());
+        assert!(error_of("").contains("contains no wrapping key") && Keyring::check(&path).is_err());
         assert!(Keyring::check(&folder.path().join("not-yet")).is_ok());
         assert!(Keyring::check(&folder.path().join("missing/not-yet")).is_err());
         assert!(
@@ -250,7 +249,7 @@ mod tests {
         let path = folder.path().join("payload-key");
         let entropy = Entropy::system();
         let mut keyring = Keyring::open(&path, &entropy).unwrap();
-        // By hand, while it is in use.
+        // Edited by hand while it is in use.
         let added = fs::read_to_string(&path).unwrap() + &"0f".repeat(32);
         fs::write(&path, added).unwrap();
         keyring.add(&entropy).unwrap();

@@ -1,7 +1,7 @@
-//! The arguments of calls at rest: redacted, compressed, sealed.
+//! The arguments of calls at rest: redacted, compressed and encrypted.
 //!
-//! A data key is generated each day and at each start, and is stored in the audit database, sealed with the
-//! installation's wrapping key ([`keyring`]). A rotation reseals the few data keys, not the payloads. A data key is
+//! A data key is generated each day and at each start, and is stored in the audit database, encrypted with the
+//! installation's wrapping key ([`keyring`]). A rotation re-encrypts the few data keys, not the payloads. A data key is
 //! deleted with its last payload. After a later rotation, the remains of such payloads on disk, or in an older copy of
 //! the database file, cannot be decrypted with the current wrapping key.
 
@@ -32,17 +32,17 @@ use omniflow_domain::payload::{SealedDataKey, SealedPayload};
 use omniflow_domain::time::DAY_MS;
 use omniflow_store::{Store, StoreError};
 
-/// For how long a data key seals, in milliseconds.
+/// How long a data key is used for encryption, in milliseconds.
 pub(crate) const DATA_KEY_TIME: u64 = DAY_MS;
-/// More than any payload has once it is unpacked. Redaction makes it three times as long at most (`1,` in a list
-/// becomes `"***",`), and its texts and lengths come on top of its bytes.
+/// More than the size of any decompressed payload. Redaction makes it at most three times as long (`1,` in a list
+/// becomes `"***",`), and its texts and lengths are added to its bytes.
 const MAX_UNPACKED: u64 = 4 * MAX_PAYLOAD_BYTES as u64;
-/// What a data key is sealed for.
+/// The context with which a data key is encrypted.
 const DATA_KEY_CONTEXT: &[u8] = b"omniflow audit data key 1";
-/// What stands before a record's own marks in the context of its payload.
+/// The prefix of the context of a payload, before the values of its record.
 const PAYLOAD_CONTEXT: &[u8] = b"omniflow audit payload 1";
 
-/// Seals and opens payloads.
+/// Encrypts and decrypts payloads.
 pub struct Vault {
     state: Mutex<State>,
     entropy: Entropy,
@@ -53,23 +53,23 @@ struct State {
     current: Option<Arc<DataKey>>,
 }
 
-/// A key that seals payloads.
+/// A key that encrypts payloads.
 struct DataKey {
     id: i64,
     created_at: UnixMillis,
     cipher: Cipher,
 }
 
-/// The marks of the record that a payload belongs to. It opens for this one only.
+/// Values of the record that a payload belongs to. The payload can be decrypted only for this record.
 #[derive(Clone, Debug)]
 pub(crate) struct Binding {
-    /// The hash of the arguments, as the gateway saw them.
+    /// The hash of the arguments, as computed by the gateway.
     pub argument_hash: Digest,
-    /// The gateway's request id.
+    /// The gateway's request ID.
     pub request_id: String,
 }
 
-/// Why a payload is not sealed or opened.
+/// Why a payload cannot be encrypted or decrypted.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
     /// The wrapping keys cannot be read or written.
@@ -87,14 +87,14 @@ pub enum VaultError {
         hex_name(.0)
     )]
     KeyMissing(Vec<u8>),
-    /// What is stored does not open.
+    /// The stored bytes cannot be decrypted.
     #[error("the stored data is corrupted")]
     Damaged,
     /// A message of 64 GiB.
-    #[error("it is too long to be sealed")]
+    #[error("it is too long to be encrypted")]
     TooLong,
     /// The process is ending.
-    #[error("it was not sealed: {0}")]
+    #[error("it was not encrypted: {0}")]
     Ended(#[from] JoinError),
 }
 
@@ -107,21 +107,22 @@ impl From<SealError> for VaultError {
     }
 }
 
-/// What a rotation did.
+/// The outcome of a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rotation {
     /// The name of the wrapping key from now on.
     pub wrapping_key: KeyName,
-    /// Data keys that were resealed.
+    /// Number of data keys that were re-encrypted.
     pub data_keys: usize,
-    /// Data keys that nothing opens: their wrapping key is not in the file, or they are damaged.
+    /// Number of data keys that cannot be decrypted: their wrapping key is not in the file, or they are corrupted.
     pub unreadable: usize,
 }
 
 // === impl Vault ===
 
 impl Vault {
-    /// Reads the wrapping keys, or makes the first one, and seals what older ones have sealed with the newest.
+    /// Reads the wrapping keys, or generates the first one, and re-encrypts with the newest one the data keys of older
+    /// ones.
     pub async fn open(path: &Path, store: &dyn Store, entropy: Entropy) -> Result<Self, VaultError> {
         let keyring = Keyring::open(path, &entropy)?;
         let vault = Self { state: Mutex::new(State { keyring, current: None }), entropy };
@@ -129,7 +130,7 @@ impl Vault {
         Ok(vault)
     }
 
-    /// Redacts, packs and seals payloads by the sequence numbers of their calls.
+    /// Redacts, compresses and encrypts payloads, by the sequence numbers of their calls.
     pub(crate) async fn seal(
         &self,
         store: &dyn Store,
@@ -153,7 +154,7 @@ impl Vault {
         sealed.await?
     }
 
-    /// Opens a payload.
+    /// Decrypts a payload.
     pub(crate) async fn unseal(
         &self,
         store: &dyn Store,
@@ -161,7 +162,7 @@ impl Vault {
         payload: &SealedPayload,
     ) -> Result<CallPayload, VaultError> {
         let cipher = {
-            // Read under the lock: a rotation seals the data key anew and forgets what had sealed it.
+            // Read under the lock: a rotation re-encrypts the data key and removes the key that had encrypted it.
             let state = self.state.lock().await;
             let wrapped = store.data_key(payload.data_key).await?.ok_or(VaultError::Damaged)?;
             open_data_key(&state.keyring, &wrapped)?
@@ -170,11 +171,12 @@ impl Vault {
         unpack(&packed).ok_or(VaultError::Damaged)
     }
 
-    /// Makes a new wrapping key, seals all data keys with it, and forgets the ones before. Should this be cut short,
-    /// the next start continues the rotation: no data key is ever sealed with a key that is not in the file.
+    /// Generates a new wrapping key, encrypts all data keys with it, and removes the previous ones. If this is
+    /// interrupted, the next start continues the rotation: no data key is ever encrypted with a key that is not in the
+    /// file.
     pub(crate) async fn rotate(&self, store: &dyn Store) -> Result<Rotation, VaultError> {
         let mut state = self.state.lock().await;
-        // What comes next gets a data key of its own.
+        // The next payload gets a new data key.
         state.current = None;
         state.keyring.add(&self.entropy)?;
         let (data_keys, unreadable) = self.reseal(&state.keyring, store).await?;
@@ -182,8 +184,8 @@ impl Vault {
         Ok(Rotation { wrapping_key: state.keyring.newest().name(), data_keys, unreadable })
     }
 
-    /// Seals with the newest wrapping key what an older one has sealed. Gives how many data keys it were, and how many
-    /// nothing opens.
+    /// Encrypts with the newest wrapping key the data keys that an older one has encrypted. Returns the number of these
+    /// data keys, and the number of those that cannot be decrypted.
     async fn reseal(&self, keyring: &Keyring, store: &dyn Store) -> Result<(usize, usize), VaultError> {
         let newest = keyring.newest();
         let (mut done, mut damaged) = (Vec::new(), 0);
@@ -209,14 +211,13 @@ impl Vault {
             tracing::warn!(
                 wrapping_key = hex_name(wrapping_key),
                 data_keys,
-                "wrapping key missing, payloads are unreadable; add it as another line to the payload key file and \
-                 restart"
+                "wrapping key missing, payloads are unreadable; add the key on its own line to the payload key file, then restart"
             );
         }
         Ok((done.len(), missing.values().sum::<usize>() + damaged))
     }
 
-    /// The data key of the day, made if there is none.
+    /// The data key of the day, generated if there is none.
     async fn data_key(&self, store: &dyn Store, now: UnixMillis) -> Result<Arc<DataKey>, VaultError> {
         let mut state = self.state.lock().await;
         if let Some(key) = &state.current
@@ -245,7 +246,7 @@ fn open_data_key(keyring: &Keyring, wrapped: &SealedDataKey) -> Result<Cipher, V
     Cipher::new(&Zeroizing::new(bytes)).ok_or(VaultError::Damaged)
 }
 
-/// Looks whether a file of wrapping keys can be used, or made, without making it.
+/// Checks whether a file of wrapping keys can be used or created, without creating it.
 pub fn check_key_file(path: &Path) -> Result<(), KeyringError> {
     Keyring::check(path)
 }
@@ -258,7 +259,7 @@ pub(crate) fn hex_name(name: &[u8]) -> String {
 fn pack(payload: &CallPayload) -> Vec<u8> {
     let plain = Zeroizing::new(postcard::to_allocvec(payload).unwrap_or_default());
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
-    // Writing into memory has no way to fail.
+    // Writing into memory cannot fail.
     let _ = encoder.write_all(&plain);
     encoder.finish().unwrap_or_default()
 }

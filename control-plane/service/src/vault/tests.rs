@@ -65,7 +65,7 @@ fn payload(body: &[u8]) -> CallPayload {
 #[tokio::test]
 async fn a_payload_comes_back_to_its_own_record_only() {
     let bench = Bench::new().await;
-    // As long as it can be, and nothing that packs well.
+    // As long as possible, and poorly compressible.
     let random = Entropy::system()
         .compose(|next| (3..MAX_PAYLOAD_BYTES).map(|_| next()).collect::<Vec<u8>>())
         .unwrap();
@@ -107,7 +107,7 @@ async fn a_rotation_leaves_nothing_to_the_key_before() {
     for bench in [bench.restart().await] {
         assert_eq!(bench.unseal(&before).await.unwrap().body, b"1");
         assert_eq!(bench.unseal(&after).await.unwrap().body, b"2");
-        // With the key before, as a thief of it has it.
+        // With the previous key, as a thief would have it.
         bench.write_key_file(&old_file);
         let bench = bench.restart().await;
         for sealed in [&before, &after] {
@@ -120,7 +120,7 @@ async fn a_rotation_leaves_nothing_to_the_key_before() {
 async fn a_rotation_that_was_cut_short_is_finished_by_the_next_start() {
     let bench = Bench::new().await;
     let (sealed, old) = (bench.seal(b"1", NOW).await, bench.key_file());
-    // Written and not yet in use: the new key in front, the one before behind it.
+    // Written but not yet in use: the new key first, then the previous one.
     bench.write_key_file(&format!("{}\n{old}", "0f".repeat(32)));
     let bench = bench.restart().await;
     bench.write_key_file(&"0f".repeat(32));

@@ -1,4 +1,4 @@
-//! Reads the sums that anomalies are found in: hours that have changed, and the history before them.
+//! Reads the sums from which anomalies are detected: hours that have changed, and the history before them.
 
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
@@ -67,7 +67,7 @@ pub(crate) async fn changed_hours(
     Ok(changed)
 }
 
-/// What the key did before this hour.
+/// The usage of the key before this hour.
 pub(crate) async fn history(connection: &mut SqliteConnection, present: &mut Present) -> Result<History> {
     let hour = present.counts.hour;
     let statement = sqlx::AssertSqlSafe(format!("{HOURS} WHERE key_id = ? AND hour >= ? AND hour < ?"));

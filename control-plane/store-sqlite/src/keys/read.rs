@@ -28,7 +28,7 @@ const FEW: i64 = 5_000;
 const COLUMNS: &str = "SELECT k.id, k.name, k.environment, k.scopes, k.per_minute, k.per_hour, k.burst, \
      k.ip_allowlist, k.description, k.created_by, k.created_at, k.expires_at, k.revision, \
      v.version, v.digest, v.hint, v.created_at, v.expires_at, v.revoked_at, v.imported ";
-/// Versions of the key `k` that are accepted at the instant that follows this text.
+/// SQL for the versions of the key `k` that are accepted at the instant appended to this text.
 const ACCEPTED_AT: &str = " FROM key_versions a WHERE a.key_id = k.id AND a.revoked_at IS NULL AND \
      min(ifnull(a.expires_at, 9223372036854775807), ifnull(k.expires_at, 9223372036854775807)) > ";
 pub(crate) const ANY_UNREVOKED: &str =
@@ -186,7 +186,7 @@ fn push_status(query: &mut QueryBuilder<Sqlite>, status: KeyStatus, now: UnixMil
 fn push_rotation(query: &mut QueryBuilder<Sqlite>, rotation: RotationFilter) {
     let RotationFilter { due, now, created_until } = rotation;
     if let (true, Some(created_until)) = (due, created_until) {
-        // No version is older than its key, unless the clock was set back, by less than a day. Keys that are too
+        // No version is older than its key, unless the clock was set back by less than a day. Keys that are too
         // young are skipped without reading their versions.
         let latest = UnixMillis(created_until.0.saturating_add(DAY_MS));
         query.push(" AND k.created_at <= ").push_bind(to_millis(latest));

@@ -150,7 +150,7 @@ impl SqliteTransaction {
         Ok(inserted.last_insert_rowid())
     }
 
-    /// Withdraws a gap. The row that replaces it lets an exporter correct what it has sent.
+    /// Withdraws a gap. The row that replaces it allows an exporter to correct what it has sent.
     pub(crate) async fn withdraw_gap(&mut self, gap: i64) -> Result<()> {
         sqlx::query(
             "INSERT INTO audit_gaps (gateway, incarnation, vm, from_time, to_time, missing, cause, at_least, withdraws) \

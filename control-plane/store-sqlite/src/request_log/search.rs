@@ -1,8 +1,8 @@
 //! Reading the request log until a deadline.
 //!
-//! A filter with an index is answered by the index, at once. The remaining conditions are checked on the calls of that index,
-//! newest first and a few thousand at a time, until the page is full or the deadline passes; then the result contains the
-//! position to continue from. So a page costs the same in a log of any size, whatever the filter.
+//! A filter with an index is answered by the index immediately. The remaining conditions are checked on the calls of
+//! that index, newest first and a few thousand at a time, until the page is full or the deadline passes; then the
+//! result contains the position to continue from. So a page costs the same in a log of any size, whatever the filter.
 
 use std::ops::RangeInclusive;
 

@@ -35,7 +35,7 @@ pub(crate) const COUNTED: &str = "status / 100, CASE \
      WHEN latency_us < 100000000 THEN latency_us / 100000 * 100000 \
      WHEN latency_us < 1000000000 THEN latency_us / 1000000 * 1000000 \
      ELSE latency_us / 10000000 * 10000000 END, sum(coalesce(aggregated_calls, 1))";
-/// Stands for the unknown latency of aggregated calls.
+/// Represents the unknown latency of aggregated calls.
 pub(crate) const AGGREGATED: i64 = -1;
 
 impl Database {

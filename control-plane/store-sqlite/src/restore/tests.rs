@@ -95,7 +95,7 @@ async fn restored_version_is_above_all_that_gateways_hold() {
     assert_eq!(names(&target), [AUDIT_FILE, "lock", MAIN_FILE]);
     assert_eq!(keys_and_records(&target).await, (1, 1));
     assert_eq!(last_version(&target).await, Some(restored.snapshot_version));
-    // Again at the same instant, over the one that was restored.
+    // Again at the same instant, over the restored database.
     let again = restore(&backup, &target, true, NOW).await.unwrap();
     assert_eq!(again.snapshot_version, restored.snapshot_version + 1);
 }
@@ -172,7 +172,7 @@ async fn backup_with_a_foreign_trigger_is_refused() {
     restore(&backup, &target, false, NOW).await.unwrap();
 }
 
-/// Writes size and digest of a file into the manifest, as whoever can change the one can.
+/// Writes the size and digest of a file into the manifest, as an attacker who can change the file could.
 fn state_anew(backup: &Path, name: &str) {
     let path = backup.join(MANIFEST_FILE);
     let mut manifest: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -199,7 +199,7 @@ async fn damaged_backup_is_refused_before_anything_changes() {
     *bad.last_mut().unwrap() ^= 1;
     fs::write(backup.join(AUDIT_FILE), &bad).unwrap();
     refused("digest").await;
-    // A copy whose digest was made to fit.
+    // A copy whose digest was adjusted to match.
     let digests = |bytes: &[u8]| omniflow_policy::digest::Digest::of(bytes).to_hex();
     let mut broken = good.clone();
     broken[4096 + 8..4096 + 64].fill(0xff);
@@ -211,8 +211,8 @@ async fn damaged_backup_is_refused_before_anything_changes() {
     for (text, why) in [
         (other, "does not belong to installation"),
         (manifest.replace("\"format\": 1", "\"format\": 2"), "format is 2"),
-        (manifest.replace("omniflow.db", "../omniflow.db"), "files are not"),
-        (manifest.replace("omniflow.db", "other.db"), "files are not"),
+        (manifest.replace("omniflow.db", "../omniflow.db"), "must list"),
+        (manifest.replace("omniflow.db", "other.db"), "must list"),
         (manifest.replace("audit.db", "omniflow.db"), "each once"),
         (manifest.replace("2027-01-15", "2027-01-16"), "clock"),
         (manifest.replace("2027-01-15T", "yesterday"), "taken_at is not a time"),
@@ -235,7 +235,7 @@ async fn damaged_backup_is_refused_before_anything_changes() {
     restore(&backup, &target, false, NOW).await.unwrap();
 }
 
-/// Sets the version that a database says it published last.
+/// Sets the last published version in a database.
 async fn publish(database: &Path, version: i64) {
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(database);
     let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
@@ -298,7 +298,7 @@ async fn reason_without_a_backup_is_reported() {
     assert!(matches!(&error, BackupError::NoFolder(path) if *path == missing), "{error}");
 }
 
-/// Wherever a restore is interrupted after its decision, the next start finishes it.
+/// Wherever a restore is interrupted after the point of no return, the next start finishes it.
 #[tokio::test]
 async fn interrupted_restore_is_finished_by_the_next_start() {
     let (running, room, backup) = backed_up(true).await;

@@ -25,7 +25,7 @@ pub async fn inserted_token_is_read_back(backend: &impl Backend) {
     assert_eq!(store.token_by_digest(Digest::of(b"other")).await.unwrap(), None);
 }
 
-/// A taken name inserts nothing.
+/// A token with a taken name is not inserted.
 pub async fn taken_token_name_is_reported(backend: &impl Backend) {
     let store = backend.open().await;
     insert_tokens(&*store, &[token(1)]).await;

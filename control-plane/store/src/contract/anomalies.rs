@@ -75,7 +75,7 @@ pub async fn detection_extends_an_open_anomaly(backend: &impl Backend) {
     assert_eq!((open.len(), open[0].id, open[0].detection.last), (1, first, at(3 * HOUR)));
     let late = 3 * HOUR + QUIET_MS + 1;
     assert!(note(&*store, detection(1, AnomalyKind::VolumeSpike, late, late), None).await.is_some());
-    // Another kind and another key are anomalies of their own.
+    // Another kind or another key is a separate anomaly.
     assert!(note(&*store, detection(1, AnomalyKind::ManyPlaces, 0, 1), None).await.is_some());
     assert!(note(&*store, detection(2, AnomalyKind::VolumeSpike, 0, 1), None).await.is_some());
     assert_eq!(store.anomalies(&AnomalyFilter::default(), None, 9).await.unwrap().len(), 4);
@@ -138,7 +138,7 @@ pub async fn sums_grow_with_every_batch(backend: &impl Backend) {
     assert_eq!((changed.len(), changed[0].counts.calls), (1, 5));
 }
 
-/// The most networks in ten minutes of an hour.
+/// The maximum number of networks in ten minutes of an hour.
 pub async fn networks_are_counted_by_ten_minutes(backend: &impl Backend) {
     let store = backend.open().await;
     let records = (0..6).map(|n| {
@@ -152,7 +152,7 @@ pub async fn networks_are_counted_by_ten_minutes(backend: &impl Backend) {
     assert_eq!(changed[0].new_networks.len(), 4);
 }
 
-/// Calls with a version after its end are a detection, and in no other sum.
+/// Calls with a version after its expiry or revocation are a detection, and are not part of any other sum.
 pub async fn calls_after_an_end_are_summed_apart(backend: &impl Backend) {
     let store = backend.open().await;
     let key = Some((id(1), "ci"));
@@ -185,7 +185,7 @@ pub async fn evaluated_sums_are_done(backend: &impl Backend) {
     assert_eq!(changed(&*store, &mut EvaluationCursor::default(), 9).await.len(), 2);
 }
 
-/// Calls that are added while an hour is evaluated leave it changed.
+/// An hour to which calls are added during its evaluation remains marked as changed.
 pub async fn sums_that_grew_meanwhile_stay_changed(backend: &impl Backend) {
     let store = backend.open().await;
     let key = Some((id(1), "ci"));

@@ -16,7 +16,7 @@ async fn note(store: &dyn Store, sightings: &[Sighting]) {
     transaction.commit().await.unwrap();
 }
 
-/// The last seen gateways come first.
+/// The most recently seen gateways come first.
 pub async fn sightings_are_listed(backend: &impl Backend) {
     let store = backend.open().await;
     let seen = [sighting("a", 1, 0, 10), sighting("a", 2, 0, 30), sighting("b", 1, 0, 20)];
@@ -35,7 +35,7 @@ pub async fn later_sighting_keeps_the_first(backend: &impl Backend) {
     assert_eq!(store.sightings(at(0), 9).await.unwrap(), [sighting("a", 1, 5, 20)]);
 }
 
-/// The token, the end of the connection and undelivered records are those of the last note.
+/// The token, the end of the connection and the undelivered records are those of the last sighting.
 pub async fn sighting_is_replaced_by_a_later_note(backend: &impl Backend) {
     let store = backend.open().await;
     let used = GatewayToken { id: id(7), digest: Digest::of(b"token") };
@@ -89,7 +89,7 @@ async fn lose(store: &dyn Store, lost: &OpenGateway) -> Option<u64> {
     missing
 }
 
-/// Gateways that may hold records are open; quiescent ones are not.
+/// Gateways that may have undelivered records are open; quiescent ones are not.
 pub async fn gateways_are_open_until_they_hold_nothing(backend: &impl Backend) {
     let store = backend.open().await;
     ingest_batch(&*store, report(1, 1, false, 5, 2)).await;
@@ -102,7 +102,7 @@ pub async fn gateways_are_open_until_they_hold_nothing(backend: &impl Backend) {
     assert_eq!(store.open_gateways(9).await.unwrap(), []);
 }
 
-/// A lost gateway leaves a gap for what it had begun and not delivered.
+/// A lost gateway leaves a gap for the calls that it had begun but not delivered.
 pub async fn lost_gateway_leaves_a_gap(backend: &impl Backend) {
     let store = backend.open().await;
     ingest_batch(&*store, report(1, 1, false, 5, 2)).await;
@@ -166,7 +166,7 @@ pub async fn quiet_streams_are_forgotten(backend: &impl Backend) {
     let both = [gateway("edge", 1), gateway("edge", 2)];
     store.forget_streams(&both, at(100)).await.unwrap();
     assert_eq!(store.quiet_streams(at(1_000)).await.unwrap(), [gateway("edge", 2)]);
-    // What is delivered again now counts again.
+    // Records that are delivered again now count again.
     let items = vec![AuditItem::Call(record(0, START, None))];
     ingest_batch(&*store, batch(source(1, 1), items)).await;
     assert_eq!(store.record_total().await.unwrap(), 3);

@@ -142,7 +142,7 @@ pub async fn update_writes_what_may_change(backend: &impl Backend) {
     assert_eq!(store.key(&KeyReference::Id(id(2))).await.unwrap(), Some(key(2)));
 }
 
-/// The end of a version is set on this version only.
+/// The expiry of a version is set only on this version.
 pub async fn version_end_is_set(backend: &impl Backend) {
     let store = backend.open().await;
     let mut one = key(1);
@@ -284,7 +284,7 @@ pub async fn keys_are_filtered_by_rotation(backend: &impl Backend) {
     assert_eq!(names(&*store, &filter(false, None)).await.len(), 3);
 }
 
-/// A refused call is no use of a key.
+/// A refused call does not count as use of a key.
 pub async fn keys_are_filtered_by_use(backend: &impl Backend) {
     let store = backend.open().await;
     insert_keys(&*store, &[key(1), key(2), key(3)]).await;
@@ -313,7 +313,7 @@ pub async fn keys_are_filtered_by_expiry(backend: &impl Backend) {
     assert_eq!(names(&*store, &expiring(100)).await, [""; 0]);
 }
 
-/// Text is found in names and descriptions, ignoring ASCII case, and in hints as it is.
+/// Text is found in names and descriptions, ignoring ASCII case, and in hints exactly.
 pub async fn keys_are_found_by_text(backend: &impl Backend) {
     let store = backend.open().await;
     let (mut one, mut two, mut three) = (key(1), key(2), key(3));
@@ -373,7 +373,7 @@ pub async fn conditions_are_combined(backend: &impl Backend) {
     assert_eq!(second.iter().map(|key| key.id).collect::<Vec<_>>(), [id(6)]);
 }
 
-/// A bulk insert is as large as it must be.
+/// A bulk insert has no size limit.
 pub async fn thousands_of_keys_are_inserted_at_once(backend: &impl Backend) {
     let store = backend.open().await;
     let keys: Vec<_> = (1..=3_001).map(key).collect();

@@ -1,7 +1,8 @@
-//! One test suite for every backend. It states what the traits promise; a backend that passes it can replace any other.
+//! One test suite for every backend. It specifies the contract of the traits; a backend that passes it can replace any
+//! other.
 //!
 //! A backend implements [`Backend`] in its tests and expands the suite with [`contract_tests!`](crate::contract_tests):
-//! every case becomes a test of its own.
+//! every case becomes a separate test.
 
 pub mod access;
 pub mod anomalies;
@@ -19,13 +20,13 @@ use async_trait::async_trait;
 
 use crate::Store;
 
-/// Where a case gets its store from.
+/// The source of the store for a case.
 #[async_trait(?Send)]
 pub trait Backend: Sized {
-    /// Prepares a place for a new, empty store. Dropping it removes everything.
+    /// Prepares a location for a new, empty store. Dropping it removes everything.
     async fn create() -> Self;
 
-    /// Opens the store in this place. A case that opens it again has closed and dropped it before.
+    /// Opens the store in this location. A case that opens it again has closed and dropped it before.
     async fn open(&self) -> Arc<dyn Store>;
 }
 

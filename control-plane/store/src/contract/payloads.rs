@@ -29,7 +29,7 @@ pub async fn data_keys_are_read_back(backend: &impl Backend) {
     assert_eq!(store.data_key(second + 1).await.unwrap(), None);
 }
 
-/// Data keys are sealed again in place.
+/// Data keys are re-encrypted in place.
 pub async fn data_keys_are_resealed(backend: &impl Backend) {
     let store = backend.open().await;
     let first = store.insert_data_key(at(0), b"old", b"a").await.unwrap();
@@ -51,7 +51,7 @@ fn calls(first: u64, count: u64) -> Vec<omniflow_policy::audit::AuditRecord> {
     (first..first + count).map(|n| record(n, START + n, None)).collect()
 }
 
-/// An export starts behind what is stored, once.
+/// An export starts after the stored records, once.
 pub async fn export_begins_behind_the_log(backend: &impl Backend) {
     let store = backend.open().await;
     assert_eq!(store.export_place().await.unwrap(), None);
@@ -79,7 +79,7 @@ pub async fn export_place_is_set(backend: &impl Backend) {
     assert_eq!(store.export_place().await.unwrap(), Some(place));
 }
 
-/// An export begins behind purged records too.
+/// An export begins after purged records as well.
 pub async fn export_begins_behind_purged_records(backend: &impl Backend) {
     let store = backend.open().await;
     ingest(&*store, calls(0, 3)).await;
@@ -136,7 +136,7 @@ pub async fn numbers_are_never_reused(backend: &impl Backend) {
     assert_eq!(store.newest_record().await.unwrap(), 4);
 }
 
-/// A purged call is still known as delivered, and its key as used.
+/// A purged call still counts as delivered, and its key as used.
 pub async fn purging_keeps_streams_and_uses(backend: &impl Backend) {
     let store = backend.open().await;
     let records = vec![record(0, START, Some((id(1), "ci")))];

@@ -44,7 +44,7 @@ pub async fn policy_versions_are_paged(backend: &impl Backend) {
     assert_eq!(store.policy_versions(Some(1), 2).await.unwrap(), []);
 }
 
-/// What keys may do, with revoked and imported versions.
+/// The permissions of keys, with revoked and imported versions.
 pub async fn grants_are_read_by_key(backend: &impl Backend) {
     let store = backend.open().await;
     let (mut one, mut two) = (key(1), key(2));

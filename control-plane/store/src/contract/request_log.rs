@@ -52,7 +52,7 @@ pub async fn ingested_call_is_read_back(backend: &impl Backend) {
     assert!(store.audit_entry(2).await.unwrap().is_none());
 }
 
-/// What a gateway delivers again is stored once.
+/// Records that a gateway delivers again are stored once.
 pub async fn repeated_batch_is_stored_once(backend: &impl Backend) {
     let store = backend.open().await;
     for _ in 0..2 {
@@ -149,7 +149,7 @@ pub async fn future_times_are_clamped(backend: &impl Backend) {
     assert_eq!(store.last_used(&[id(1)]).await.unwrap()[&(id(1), 1)], at(60));
 }
 
-/// Aggregated calls are one entry that stands for several calls, of a key if they have one.
+/// Aggregated calls are one entry that represents several calls, with a key if they have one.
 pub async fn aggregated_calls_are_one_entry(backend: &impl Backend) {
     let store = backend.open().await;
     let key = AuditKey { id: id(1), name: "ci".to_owned(), version: 2, environment: Environment::Live };
@@ -208,7 +208,7 @@ pub async fn payload_is_stored_with_its_call(backend: &impl Backend) {
     assert_eq!(entries.iter().map(|entry| entry.has_payload).collect::<Vec<_>>(), [false, true, false]);
 }
 
-/// The newest calls come first; pages are complete though times are equal.
+/// The newest calls come first; pages are complete even if times are equal.
 pub async fn calls_are_paged(backend: &impl Backend) {
     let store = backend.open().await;
     ingest(&*store, (0..10).map(|n| record(n, START + n / 4, None)).collect()).await;
@@ -317,7 +317,7 @@ pub async fn search_continues_where_it_ended(backend: &impl Backend) {
     assert_eq!(found, [5_001, 2_501, 1]);
 }
 
-/// Who made the newest calls.
+/// The clients of the newest calls.
 pub async fn users_of_the_newest_calls_are_found(backend: &impl Backend) {
     let store = backend.open().await;
     ingest(&*store, varied()).await;
@@ -351,7 +351,7 @@ pub async fn timeline_counts_by_interval(backend: &impl Backend) {
     assert_eq!((some.total.calls, some.stretches.len()), (30, 30));
 }
 
-/// An empty log counts nothing.
+/// The counts of an empty log are zero.
 pub async fn empty_log_counts_nothing(backend: &impl Backend) {
     let store = backend.open().await;
     let span = (at(0), at(DAY));
@@ -461,7 +461,7 @@ pub async fn last_use_is_the_latest_allowed_call(backend: &impl Backend) {
     assert!(store.last_used(&[]).await.unwrap().is_empty());
 }
 
-/// Gaps in pages, and by time.
+/// Gaps, paginated and by time.
 pub async fn gaps_are_listed(backend: &impl Backend) {
     let store = backend.open().await;
     let records = (0..4).map(|n| record(2 * n + 1, START + 10 * n, None)).collect();

@@ -42,7 +42,7 @@ pub async fn dropped_transaction_is_rolled_back(backend: &impl Backend) {
     assert!(store.key(&KeyReference::Id(id(1))).await.unwrap().is_some());
 }
 
-/// The same of the request log.
+/// The same for the request log.
 pub async fn dropped_log_transaction_is_rolled_back(backend: &impl Backend) {
     let store = backend.open().await;
     let items = vec![omniflow_policy::audit::AuditItem::Call(record(0, START, None))];
@@ -67,7 +67,7 @@ pub async fn transactions_can_be_dropped_again_and_again(backend: &impl Backend)
     insert_keys(&*store, &[key(1)]).await;
 }
 
-/// A failed statement does not take the committed rows of others along.
+/// A failed statement does not undo the committed rows of others.
 pub async fn failed_transaction_changes_nothing(backend: &impl Backend) {
     let store = backend.open().await;
     insert_keys(&*store, &[key(1)]).await;
@@ -126,7 +126,7 @@ pub async fn transaction_is_committed_by_another_task(backend: &impl Backend) {
     assert!(store.key(&KeyReference::Id(id(1))).await.unwrap().is_some());
 }
 
-/// Concurrent changes are all made, one after another.
+/// Concurrent changes are all applied, one after another.
 pub async fn concurrent_changes_are_serialised(backend: &impl Backend) {
     let store = backend.open().await;
     let open = Arc::new(AtomicUsize::new(0));
@@ -163,7 +163,7 @@ pub async fn abandoned_begin_blocks_nobody(backend: &impl Backend) {
     timeout(PATIENCE, insert_keys(&*store, &[key(1)])).await.unwrap();
 }
 
-/// What was committed is there after the store is closed and opened again.
+/// Committed data survives closing and reopening the store.
 pub async fn committed_change_survives_a_restart(backend: &impl Backend) {
     let store = backend.open().await;
     insert_keys(&*store, &[key(1)]).await;
@@ -179,7 +179,7 @@ pub async fn committed_change_survives_a_restart(backend: &impl Backend) {
     assert_eq!(store.newest_record().await.unwrap(), 1);
 }
 
-/// An open store answers; a closed one does not.
+/// An open store responds; a closed one does not.
 pub async fn ping_fails_once_closed(backend: &impl Backend) {
     let store = backend.open().await;
     store.ping().await.unwrap();
@@ -213,7 +213,7 @@ pub async fn operations_are_measured(backend: &impl Backend) {
     assert_eq!(since(), expected.map(|operation| (operation, 1)));
 }
 
-/// Upkeep runs beside changes and stops anywhere.
+/// Upkeep runs in parallel with changes and can be stopped at any point.
 pub async fn maintenance_runs_beside_changes(backend: &impl Backend) {
     let store = backend.open().await;
     for round in 0..3 {

@@ -45,7 +45,7 @@ impl Page {
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         let (mut blocks, mut skipped) = (Vec::<Block>::new(), 0);
         let mut number = 0;
-        // Whether nothing but white space came since the last block of commands.
+        // Whether there was only white space since the last block of commands.
         let mut follows = false;
         while let Some(line) = lines.get(number) {
             let Some(tag) = line.strip_prefix("```") else {

@@ -116,7 +116,7 @@ impl Shell {
         shell.env("HOME", self.folder.path().join("home"));
         shell.env("OMF_URL", format!("http://127.0.0.1:{}", self.port(0)));
         shell.env("OMF_LISTEN", format!("127.0.0.1:{}", self.port(0)));
-        // Not a pipe, which would stay open for as long as something that was left behind runs.
+        // Not a pipe, which would stay open as long as a leftover process is running.
         let file = fs::File::create(&output).unwrap();
         shell.stdout(file.try_clone().unwrap()).stderr(file);
         tokio::task::spawn_blocking(move || shell.status().unwrap()).await.unwrap();
@@ -143,7 +143,7 @@ impl Shell {
         self.replaced(text, |number, own| (own.to_string(), number.to_string())).replace(&folder, ".")
     }
 
-    /// Replaces each port where it stands as a port.
+    /// Replaces each port number that is used as a port.
     fn replaced(&self, text: &str, pair: impl Fn(u16, u16) -> (String, String)) -> String {
         let mut text = text.to_owned();
         for (number, port) in NAMED.iter().zip(&self.ports) {
