@@ -1,4 +1,4 @@
-//! The server behind `ext_authz`. It accepts one key and responds at once; a real server does more.
+//! The server behind `ext_authz`. It accepts one key and responds immediately; a real server does more.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;

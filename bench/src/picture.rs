@@ -1,4 +1,4 @@
-//! The chart of the report: the CPU time that each subject adds to a request, as bars with their middle half.
+//! The chart of the report: the CPU time that each subject adds to a request, as bars with the interquartile range.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ const LABELS: f64 = 130.0;
 const FIGURES: f64 = 80.0;
 const ROW: f64 = 40.0;
 
-/// The chart as SVG, in colours that are legible on light and dark backgrounds.
+/// The chart as SVG, in colors that are legible on light and dark backgrounds.
 pub(crate) fn svg(outcomes: &[Outcome]) -> String {
     let rows: Vec<_> =
         outcomes.iter().filter_map(|outcome| Some((outcome.name.as_str(), outcome.added?))).collect();

@@ -153,7 +153,7 @@ impl Subject {
         Self::with_filter("Omniflow Keys", "bench", folder, installation, |_| Ok(())).await
     }
 
-    /// The same with an upstream.
+    /// The complete product with an upstream.
     pub(crate) async fn product_before(
         folder: &Path,
         installation: &Arc<Installation>,
@@ -163,7 +163,7 @@ impl Subject {
         Self::with_filter("Omniflow Keys", "bench-body", folder, installation, edit).await
     }
 
-    /// The same with another build of the filter.
+    /// The complete product with another build of the filter.
     pub(crate) async fn other_build(
         folder: &Path,
         installation: &Arc<Installation>,

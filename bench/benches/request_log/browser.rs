@@ -27,7 +27,7 @@ impl<'s> Browser<'s> {
         Ok(Self { server, cookies: cookies.join("; ") })
     }
 
-    /// Reads a page to its end; gives its size in bytes.
+    /// Reads a whole page; returns its size in bytes.
     pub(crate) async fn read(&self, path: &str) -> Result<usize> {
         let request = Request::get(path)
             .header(header::ACCEPT, "text/html")

@@ -18,15 +18,15 @@ use uuid::Uuid;
 
 use crate::report::{Report, Timings};
 
-/// About as many records as a batch of 256 KiB has.
+/// About as many records as a batch of 256 KiB contains.
 const BATCH: u64 = 1_500;
 const KEYS: u32 = 100;
-/// Between two lists: a person or a dashboard reads them, not another load.
+/// Pause between two lists: they are read by a person or a dashboard, not as a second load.
 const LIST_PAUSE: Duration = Duration::from_millis(10);
-/// The longest that a list may take beside ingest, at p99.
+/// Maximum p99 duration of a list during ingest.
 const MAX_LIST: Duration = Duration::from_millis(50);
 
-/// Stores `size` records, rounded up to whole batches, in three ways by turns.
+/// Stores `size` records, rounded up to whole batches, in three alternating ways.
 pub(crate) async fn measure(report: &mut Report, size: u64) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let open = async |name: &str| SqliteStore::open(&folder.path().join(name)).await;
@@ -73,7 +73,7 @@ async fn list_keys(store: Arc<SqliteStore>, done: Arc<AtomicBool>) -> Result<Tim
         let keys = store.keys(&KeyFilter::default(), None, 101).await?;
         durations.push(began.elapsed());
         anyhow::ensure!(keys.len() == KEYS as usize, "{} keys", keys.len());
-        // Not to wait for anything: lists are read at this pace beside the ingest.
+        // Not a wait for a condition: the pace of the lists during ingest.
         tokio::time::sleep(LIST_PAUSE).await;
     }
     Ok(Timings::new(durations))

@@ -15,10 +15,10 @@ use crate::report::{Report, Timings};
 
 /// How often each page is read.
 const RUNS: u64 = 60;
-/// The longest that a page may take, at p95.
+/// Maximum p95 duration of a page.
 const MAX_PAGE: Duration = Duration::from_millis(200);
 
-/// The path of a page in each run, so that no two runs need ask the same.
+/// The path of a page in each run, so that runs can request different pages.
 type PathOfRun = Box<dyn Fn(u64) -> String>;
 
 /// Pages of an audit log with `size` records.

@@ -11,7 +11,7 @@ pub(crate) struct Report {
     missed: Vec<String>,
 }
 
-/// The durations of many runs of one thing.
+/// The durations of repeated runs.
 pub(crate) struct Timings {
     sorted: Vec<Duration>,
 }

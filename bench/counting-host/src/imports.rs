@@ -14,7 +14,7 @@ const CAS_MISMATCH: u32 = 8;
 const EPOCH: u64 = 1_800_000_000_000_000_000;
 const REALTIME: u32 = 0;
 
-/// What is counted apart for requests and for responses.
+/// Separate counts for requests and responses.
 const GET_VALUE: [&str; 2] =
     ["proxy_get_header_map_value (request)", "proxy_get_header_map_value (response)"];
 const REPLACE_VALUE: [&str; 2] =
@@ -29,7 +29,7 @@ fn of_map(map: u32, names: [&'static str; 2]) -> &'static str {
 
 type Vm<'a> = Caller<'a, State>;
 
-/// The host's side of one call: reads what the VM gives and writes what it gets.
+/// The host's side of one call: reads the arguments from the VM and writes the results.
 struct Call<'a> {
     vm: Vm<'a>,
     memory: Memory,
@@ -63,7 +63,7 @@ impl<'a> Call<'a> {
             .map_err(|error| wasmi::Error::new(error.to_string()))
     }
 
-    /// Hands bytes over: the VM makes room for them, and gets their address.
+    /// Passes bytes to the VM, which allocates memory for them and receives their address.
     fn hand_over(&mut self, bytes: &[u8], data: u32, size: u32) -> Result<u32, wasmi::Error> {
         let mut address = 0;
         if !bytes.is_empty() {
@@ -128,7 +128,7 @@ pub(crate) fn trap_others(linker: &mut Linker<State>, module: &Module) {
             move |_: Caller<'_, State>, _: &[wasmi::Val], _: &mut [wasmi::Val]| -> Result<(), wasmi::Error> {
                 Err(wasmi::Error::new(format!("{name} is not expected")))
             };
-        // An import that is defined already keeps its definition.
+        // An import that is already defined keeps its definition.
         let _ = linker.func_new(import.module(), import.name(), signature.clone(), trap);
     }
 }
@@ -376,7 +376,7 @@ fn define_wasi(linker: &mut Linker<State>) -> Result<()> {
         let mut call = Call::of(vm, "random_get")?;
         let bytes: Vec<u8> = (0..size)
             .map(|_| {
-                // The same in each run, so that the same is counted.
+                // The same in each run, so that the counts are the same.
                 call.state().random = call.state().random.wrapping_mul(181).wrapping_add(97);
                 call.state().random
             })
@@ -394,7 +394,7 @@ fn define_wasi(linker: &mut Linker<State>) -> Result<()> {
         Call::of(vm, "environ_get").map(|_| OK)
     })?;
     linker.func_wrap(WASI, "fd_write", |vm: Vm<'_>, _: u32, _: u32, _: u32, _: u32| {
-        // What a panic says; the trap that follows says it too.
+        // The message of a panic, which the trap after it repeats.
         Call::of(vm, "fd_write").map(|_| BAD_ARGUMENT)
     })?;
     linker.func_wrap(WASI, "proc_exit", |_: Vm<'_>, status: u32| -> Result<(), wasmi::Error> {

@@ -1,10 +1,11 @@
-//! The host of one VM of the filter, as far as the filter needs one. It keeps state as Envoy does (shared data with
-//! compare-and-swap, queues, header maps), gives the filter a snapshot through the protocol of the control plane, and counts:
-//! the fuel that an interpreter charges for instructions, and the calls across the border in both directions. The same filter
-//! and the same requests give the same numbers on every machine, however busy it is.
+//! A host for one VM of the filter, with only the functions that the filter needs. It keeps state as Envoy does (shared
+//! data with compare-and-swap, queues, header maps), gives the filter a snapshot through the protocol of the control
+//! plane, and counts two things: the fuel that an interpreter charges for instructions, and the calls between host and
+//! VM in both directions. The same filter and the same requests yield the same numbers on every machine, however busy
+//! it is.
 //!
-//! The interpreter charges for a block of instructions when it enters it, whether or not it leaves it early. So fuel is more
-//! than the instructions that are executed, and good for comparing one build with another, not with a clock.
+//! The interpreter charges for a block of instructions on entry, even if it leaves the block early. So fuel exceeds the
+//! number of executed instructions. It is suitable for comparing builds, but not for estimating times.
 
 mod imports;
 pub mod scenario;
@@ -21,10 +22,10 @@ use wasmi::{Config, Engine, Instance, Linker, Module, Store, TypedFunc, WasmPara
 pub use crate::state::Headers;
 use crate::state::{Sent, State};
 
-/// More than anything that is measured takes.
+/// More than any measured exchange takes.
 const FUEL: u64 = u64::MAX / 2;
 const ROOT: u32 = 1;
-/// A snapshot is there after fewer ticks.
+/// A snapshot is available after fewer ticks than this.
 const MOST_TICKS: u32 = 100;
 
 /// A VM of the filter, with an effective snapshot.
@@ -35,33 +36,33 @@ pub struct Vm {
     next_context: u32,
 }
 
-/// A request and its answer.
+/// A request and its response.
 #[derive(Clone, Debug, Default)]
 pub struct Exchange {
     /// The headers of the request, pseudo-headers first.
     pub request: Vec<(String, String)>,
-    /// The pieces of its body.
+    /// The chunks of its body.
     pub body: Vec<Vec<u8>>,
 }
 
-/// What an exchange has cost, and what has become of it.
+/// The cost and the outcome of an exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cost {
-    /// What the interpreter has charged.
+    /// The fuel charged by the interpreter.
     pub fuel: u64,
-    /// The same for each callback.
+    /// The fuel of each callback.
     pub in_callback: BTreeMap<&'static str, u64>,
-    /// Every host call in order, with the fuel since the one before it.
+    /// Every host call in order, with the fuel since the previous one.
     pub fuel_left: Vec<(&'static str, u64)>,
-    /// Calls of the host into the VM, `proxy_on_memory_allocate` among them.
+    /// Calls from the host into the VM, including `proxy_on_memory_allocate`.
     pub callbacks: BTreeMap<&'static str, u64>,
-    /// Calls of the VM to the host.
+    /// Calls from the VM to the host.
     pub host_calls: BTreeMap<&'static str, u64>,
-    /// The status of the answer.
+    /// The status of the response.
     pub status: u16,
-    /// The headers with which the request went on, where it did.
+    /// The headers of the forwarded request, if it was forwarded.
     pub forwarded: Option<Headers>,
-    /// The headers of the answer.
+    /// The headers of the response.
     pub response: Headers,
 }
 
@@ -71,14 +72,14 @@ fn steps(mut before: u64, fuel_left: &[(&'static str, u64)]) -> Vec<(&'static st
 }
 
 impl Cost {
-    /// Calls across the border, both directions together.
+    /// Calls between host and VM, in both directions.
     pub fn crossings(&self) -> u64 {
         self.callbacks.values().chain(self.host_calls.values()).sum()
     }
 }
 
 impl Vm {
-    /// Starts the filter of this file and gives it a snapshot.
+    /// Starts the filter in this file and gives it a snapshot.
     pub fn start(wasm: &Path, image: Image) -> Result<Self> {
         let mut config = Config::default();
         config.consume_fuel(true);
@@ -102,7 +103,7 @@ impl Vm {
         Ok(vm)
     }
 
-    /// One exchange, from its first header to its end. The upstream answers 200 with two bytes.
+    /// One exchange, from its first header to its end. The upstream responds with 200 and two bytes.
     pub fn exchange(&mut self, exchange: &Exchange) -> Result<Cost> {
         let context = self.next_context;
         self.next_context += 1;
@@ -143,7 +144,7 @@ impl Vm {
         })
     }
 
-    /// Lets the time go on, which goes on for nothing else, and ticks.
+    /// Advances the time, which otherwise does not advance, and ticks.
     pub fn tick(&mut self, milliseconds: u64) -> Result<()> {
         self.store.data_mut().nanoseconds += milliseconds * 1_000_000;
         self.call::<_, ()>("proxy_on_tick", (ROOT,))?;
@@ -161,7 +162,7 @@ impl Vm {
         bail!("the filter does not come into step: {:?}", self.store.data().log)
     }
 
-    /// Answers the calls that the filter has made, and gives it what is in its queues, until it is quiet.
+    /// Responds to the calls of the filter and delivers the messages in its queues, until nothing is left.
     fn deliver(&mut self) -> Result<()> {
         loop {
             let queues = std::mem::take(&mut self.store.data_mut().ready);
@@ -208,7 +209,7 @@ impl Vm {
         (path == chunk_path(self.image.manifest().version, number)).then(|| self.image.chunk_bytes(number))?
     }
 
-    /// Batches of audit records that have come to the control plane.
+    /// Batches of audit records that have reached the control plane.
     pub fn batches(&self) -> &[Vec<u8>] {
         &self.store.data().batches
     }

@@ -17,12 +17,12 @@ use crate::{Cost, Exchange, Vm};
 /// A path that a key of the installation may read.
 pub const PATH: &str = "/api/v1/conversations/7";
 const KEYS: u32 = 10_000;
-/// Requests before one is counted, so that tables and buffers have the size that they keep.
+/// Number of requests before counting starts, so that tables and buffers have reached their final size.
 const WARM_UP: usize = 200;
-/// Requests that are counted. Some of them carry what others have left, as where a table grows.
+/// Number of counted requests. Some of them bear costs that others caused, for example when a table grows.
 const COUNTED: usize = 51;
 
-/// A key. The installation knows that of seed 0.
+/// A key. The installation contains the one with seed 0.
 pub fn key(seed: u8) -> Secret {
     let mut next = seed;
     compose_key(&KeyPrefix::default(), Environment::Live, &mut || {
@@ -48,7 +48,8 @@ pub fn request(method: &str, target: &str, key: &str) -> Exchange {
     Exchange { request: headers.map(owned).into(), body: Vec::new() }
 }
 
-/// What an exchange costs a VM that has made many of them: the median, by fuel. `limit` calls a minute and an hour.
+/// The cost of an exchange in a warmed-up VM: the median, by fuel. `limit` is the number of calls per minute and per
+/// hour.
 pub fn steady_cost(filter: &Path, limit: u32, exchange: &Exchange) -> Result<Cost> {
     let mut vm = Vm::start(filter, image(limit)?)?;
     for _ in 0..WARM_UP {

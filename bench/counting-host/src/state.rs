@@ -1,4 +1,4 @@
-//! What the host keeps.
+//! The state of the host.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -25,15 +25,15 @@ pub(crate) struct Sent {
     pub(crate) body: Vec<u8>,
 }
 
-/// All of it.
+/// The whole state.
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) callbacks: BTreeMap<&'static str, u64>,
     pub(crate) host_calls: BTreeMap<&'static str, u64>,
-    /// Every host call, and what the interpreter might still charge when it was made.
+    /// Every host call, with the remaining fuel at that moment.
     pub(crate) fuel_left: Vec<(&'static str, u64)>,
     pub(crate) in_callback: BTreeMap<&'static str, u64>,
-    /// Since the host has started.
+    /// Time since the start of the host.
     pub(crate) nanoseconds: u64,
     pub(crate) request_headers: Headers,
     pub(crate) response_headers: Headers,
@@ -42,7 +42,7 @@ pub(crate) struct State {
     pub(crate) last_cas: u32,
     pub(crate) queue_names: Vec<Vec<u8>>,
     pub(crate) queues: HashMap<u32, VecDeque<Vec<u8>>>,
-    /// Queues the VM has no notification for yet.
+    /// Queues for which the VM has not been notified yet.
     pub(crate) ready: Vec<u32>,
     pub(crate) filter_state: HashMap<Vec<u8>, Vec<u8>>,
     /// A local reply: its headers and its body's size.
@@ -74,8 +74,8 @@ impl State {
             .collect();
     }
 
-    /// The headers of the answer are there: the local reply's, or those of an upstream that the request has reached. Gives
-    /// the size of its body.
+    /// Provides the response headers: those of the local reply, or those of the upstream that the request reached.
+    /// Returns the size of the body.
     pub(crate) fn answer(&mut self, goes_on: bool) -> Result<usize> {
         let (headers, size) = if goes_on {
             let guard = self.filter_state.get(&b"omf_ok"[..]).map(Vec::as_slice);
@@ -119,7 +119,7 @@ impl State {
         }
     }
 
-    /// As Envoy: 0 writes whatever is there; a number that no entry has inserts a first one.
+    /// As in Envoy: 0 writes unconditionally; a number that no entry has inserts a new entry.
     pub(crate) fn swap(&mut self, name: Vec<u8>, value: Vec<u8>, cas: u32) -> bool {
         let known = self.shared.get(&name).map(|(_, cas)| *cas);
         if cas != 0 && known.is_some_and(|known| known != cas) {

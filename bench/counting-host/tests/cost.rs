@@ -1,11 +1,11 @@
-//! What a request costs the filter, in numbers that are the same on every machine: a change that makes it slower is seen
-//! without a quiet one. A bound that is left behind by an improvement is to be lowered with it.
+//! The cost of a request in the filter, in numbers that are the same on every machine, so that a slowdown is detected
+//! even on a busy one. An improvement should lower the bounds that it makes too generous.
 
 use omniflow_counting_host::scenario::{self, PATH, key, request};
 use omniflow_counting_host::{Cost, Exchange};
 use omniflow_harness::paths;
 
-/// What the exchange costs a VM that has made many.
+/// The cost of the exchange in a warmed-up VM.
 fn cost(limit: u32, exchange: &Exchange) -> Cost {
     let cost = scenario::steady_cost(&paths::filter_wasm().unwrap(), limit, exchange).unwrap();
     println!("{} {}: {} fuel, {} crossings", exchange.request[2].1, cost.status, cost.fuel, cost.crossings());
@@ -75,12 +75,13 @@ fn an_unknown_key() {
     assert_within(&cost, UNKNOWN.0, UNKNOWN.1);
 }
 
-/// Fuel, a tenth above what was counted, and crossings without [`SDK_CALLBACKS`].
+/// Fuel, one tenth above the counted value, and crossings without [`SDK_CALLBACKS`].
 const ALLOWED: (u64, u64) = (143_000, 28);
 const WITH_BODY: (u64, u64) = (174_000, 31);
 const REFUSED: (u64, u64) = (160_000, 18);
 const OVER_LIMIT: (u64, u64) = (172_000, 19);
 const UNKNOWN: (u64, u64) = (148_000, 14);
 const NO_KEY: (u64, u64) = (131_000, 14);
-/// `proxy_on_log` and `proxy_on_delete`: Envoy makes them for every request to every filter on the SDK, the empty one too.
+/// `proxy_on_log` and `proxy_on_delete`: Envoy calls them for every request in every filter based on the SDK, including
+/// the empty one.
 const SDK_CALLBACKS: u64 = 2;

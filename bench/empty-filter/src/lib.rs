@@ -1,4 +1,4 @@
-//! A filter that does nothing. What it costs is the floor for every proxy-wasm filter: the crossing into the VM for each
+//! A filter that does nothing. Its cost is the minimum for every proxy-wasm filter: one crossing into the VM for each
 //! callback that every filter has.
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -22,7 +22,7 @@ impl RootContext for Root {
 impl Context for Stream {}
 impl HttpContext for Stream {}
 
-// The entry point that Envoy calls is an exported symbol, which the compiler counts as unsafe code.
+// The entry point that Envoy calls is an exported symbol. The compiler treats this as unsafe code.
 #[allow(unsafe_code, missing_docs)]
 mod entry {
     proxy_wasm::main! {{

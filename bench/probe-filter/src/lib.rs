@@ -1,10 +1,10 @@
-//! A filter that makes one host call so many times a request, as its configuration says: `CALL TIMES`. What a request costs
-//! more with it than without is what the call costs.
+//! A filter that makes one host call a given number of times per request, as configured with `CALL TIMES`. The
+//! additional cost of a request is the cost of these calls.
 //!
-//! It speaks the ABI itself, without an SDK, so that next to nothing is measured but the host: what the host hands over lies
-//! in one place that is written over by the next call.
+//! It implements the ABI directly, without an SDK, so that almost only the host is measured. Data from the host is
+//! written to one buffer, which the next call overwrites.
 
-// All of it is the ABI: exported functions that the host calls, and the host's own, which are given addresses.
+// All of it is part of the ABI: exported functions that the host calls, and functions of the host that take addresses.
 #![allow(unsafe_code, missing_docs, clippy::missing_safety_doc)]
 
 use std::cell::{Cell, UnsafeCell};
@@ -14,7 +14,7 @@ const RESPONSE_HEADERS: u32 = 2;
 const PLUGIN_CONFIGURATION: u32 = 7;
 const COUNTER: u32 = 0;
 const MONOTONIC: u32 = 1;
-/// More than the headers of a request of the benchmark.
+/// Larger than the headers of a benchmark request.
 const ROOM: usize = 16 * 1024;
 
 #[link(wasm_import_module = "env")]
@@ -86,7 +86,7 @@ thread_local! {
     static METRIC: Cell<u32> = const { Cell::new(0) };
 }
 
-/// What is made so many times.
+/// The repeated call.
 #[derive(Clone, Copy, PartialEq)]
 enum Call {
     None,
@@ -146,7 +146,7 @@ fn set(map: u32, name: &[u8], value: &[u8], add: bool) {
     unsafe { call(map, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
 }
 
-/// Makes the call once; `turn` tells how often it was made before in this callback.
+/// Makes the call once; `turn` is the number of previous calls in this callback.
 fn make(call: Call, turn: u32) {
     let (mut data, mut size, mut cas, mut time) = (std::ptr::null_mut(), 0usize, 0u32, 0u64);
     let names: [&[u8]; 4] =

@@ -1,4 +1,4 @@
-//! What is attacked, and where its key may go.
+//! The attacked edge, and the paths that its key may call.
 
 use std::net::SocketAddr;
 
@@ -6,23 +6,23 @@ use omniflow_harness::Upstream;
 
 use crate::readings::readings;
 
-/// An edge with a key. Its upstream answers with what it received, as the demo's does.
+/// An edge with a key. Its upstream responds with the request that it received, like that of the demo.
 #[derive(Debug)]
 pub struct Edge<'u> {
-    /// Where it listens, in clear text.
+    /// Its address, without TLS.
     pub address: SocketAddr,
-    /// A key that may GET `allowed` and what lies below it, and nothing else.
+    /// A key that may only GET `allowed` and the paths below it.
     pub key: String,
     /// A path with a route for which the key has the scope, such as `/api/v1/contacts`.
     pub allowed: String,
-    /// Paths with routes for which it has none, as the upstream reads them: some may lie below `allowed`.
+    /// Paths, as the upstream reads them, with routes for which the key lacks the scope. Some may be below `allowed`.
     pub forbidden: Vec<String>,
-    /// The upstreams themselves, where they are at hand: they tell also of what was not answered.
+    /// The upstreams themselves, if available: they also report requests without a response.
     pub upstreams: Vec<&'u Upstream>,
 }
 
 impl Edge<'_> {
-    /// A reading of the path under which the key may not go there, if there is one.
+    /// An interpretation of the path that the key may not call, if there is one.
     pub fn forbidden_reading(&self, path: &[u8]) -> Option<Vec<u8>> {
         readings(path).into_iter().find(|reading| {
             let forbidden = self.forbidden.iter().any(|place| is_below(reading, place));
@@ -31,7 +31,7 @@ impl Edge<'_> {
     }
 }
 
-/// Whether a path is this one, or lies below it.
+/// Whether a path is this one or below it.
 fn is_below(path: &[u8], place: &str) -> bool {
     path.strip_prefix(place.as_bytes()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }

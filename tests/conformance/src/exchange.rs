@@ -1,4 +1,4 @@
-//! Sending one request over a connection of its own, and what came back.
+//! Sends one request over its own connection, and reads the responses.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,25 +8,25 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-/// After so long without an answer an edge hangs.
+/// After this time without a response, an edge counts as hanging.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// So long is waited for the answer to a request that never ends.
+/// How long to wait for the response to a request that never ends.
 const PATIENCE: Duration = Duration::from_millis(150);
-/// So long is waited for a second answer where the connection stays open behind the first, as Envoy leaves it for a while:
-/// to one well-formed request, and to bytes in which another may hide.
+/// How long to wait for a second response if the connection stays open after the first, as Envoy leaves it for a while:
+/// after one well-formed request, and after bytes that may contain another request.
 const SHORT_SILENCE: Duration = Duration::from_millis(2);
 const SILENCE: Duration = Duration::from_millis(20);
 
-/// What came back.
+/// The responses.
 #[derive(Debug, Default)]
 pub struct Exchange {
-    /// Status and body of each final answer.
+    /// Status and body of each final response.
     pub answers: Vec<(u16, Vec<u8>)>,
-    /// Whether the edge neither answered nor closed.
+    /// Whether the edge neither responded nor closed the connection.
     pub hung: bool,
 }
 
-/// How an answer is read.
+/// How a response is parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// HTTP/1.1.
@@ -38,15 +38,15 @@ pub enum Version {
 /// How a request ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ending {
-    /// Whether more of it would have to come: then nobody owes an answer.
+    /// Whether the request is incomplete: then no response is due.
     pub is_open: bool,
-    /// Whether it was a HEAD, whose answers have no body.
+    /// Whether it was a HEAD, whose responses have no body.
     pub is_head: bool,
-    /// Whether it may be read as several requests.
+    /// Whether it can be interpreted as several requests.
     pub is_raw: bool,
 }
 
-/// Sends these bytes and reads what comes.
+/// Sends these bytes and reads the responses.
 pub async fn exchange(
     address: SocketAddr,
     version: Version,
@@ -59,7 +59,7 @@ pub async fn exchange(
     let mut end = Instant::now() + if ending.is_open { PATIENCE } else { DEADLINE };
     let mut closed = false;
     let (mut receive, mut send) = stream.split();
-    // An edge may refuse and close before it has read everything: what cannot be sent is no error.
+    // An edge may refuse and close before it has read everything, so a failed write is not an error.
     let sending = async {
         let _ = send.write_all(bytes).await;
     };
@@ -92,7 +92,7 @@ pub async fn exchange(
     Ok(Exchange { answers, hung })
 }
 
-/// The answers so far, and whether no more can come.
+/// The responses so far, and whether no more can follow.
 fn parse(version: Version, bytes: &[u8], is_head: bool) -> (Vec<(u16, Vec<u8>)>, bool) {
     match version {
         Version::Http1 => (http1_answers(bytes, is_head), false),
@@ -100,7 +100,7 @@ fn parse(version: Version, bytes: &[u8], is_head: bool) -> (Vec<(u16, Vec<u8>)>,
     }
 }
 
-/// The complete answers, interim ones left out (RFC 9112, 6.3).
+/// The complete responses, without interim ones (RFC 9112, 6.3).
 fn http1_answers(bytes: &[u8], is_head: bool) -> Vec<(u16, Vec<u8>)> {
     let mut answers = Vec::new();
     let mut rest = bytes;
@@ -158,7 +158,7 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
 }
 
-/// The answers on the one stream of a connection, and whether that or the connection has ended.
+/// The responses on the only stream of a connection, and whether the stream or the connection has ended.
 fn http2_answers(bytes: &[u8]) -> (Vec<(u16, Vec<u8>)>, bool) {
     let mut answers: Vec<(u16, Vec<u8>)> = Vec::new();
     let mut rest = bytes;
@@ -168,7 +168,7 @@ fn http2_answers(bytes: &[u8]) -> (Vec<(u16, Vec<u8>)>, bool) {
         let Some((payload, after)) = after.split_at_checked(length) else { break };
         rest = after;
         match (kind, stream) {
-            // HEADERS: the first field of an answer is its status; trailers have none.
+            // HEADERS: the first field of a response is its status; trailers have none.
             (1, 1) => {
                 if let Some(status) = status(payload).filter(|status| *status >= 200) {
                     answers.push((status, Vec::new()));
@@ -190,10 +190,10 @@ fn http2_answers(bytes: &[u8]) -> (Vec<(u16, Vec<u8>)>, bool) {
     (answers, over)
 }
 
-/// `:status`, where it is the first field of a block that no other came before on its connection (RFC 7541).
+/// `:status`, if it is the first field of the first block on its connection (RFC 7541).
 fn status(block: &[u8]) -> Option<u16> {
     let block = match block {
-        // The size of the table is updated first.
+        // A table size update comes first.
         [update, rest @ ..] if update & 0xe0 == 0x20 => rest,
         block => block,
     };

@@ -1,20 +1,20 @@
-//! Attacks an edge with every way in that must stay shut, and judges it by properties, not by a list of answers:
+//! Attacks an edge in every way that must fail, and checks properties instead of a list of expected responses:
 //!
-//! - no request reaches a route for which its key has no scope, however the upstream reads the path;
-//! - no identity header comes from a client, and no credential goes on;
-//! - a request gets one answer or a closed connection: never two, and never none.
+//! - no request reaches a route for which its key lacks the scope, however the upstream interprets the path;
+//! - no identity header comes from a client, and no credential is forwarded;
+//! - a request gets one response or a closed connection: never two responses, and never neither.
 //!
 //! | module | idea |
 //! |---|---|
-//! | [`edge`] | what is attacked, and where its key may go |
+//! | [`edge`] | the attacked edge, and the paths that its key may call |
 //! | [`request`] | a request, valid or not, as bytes of HTTP/1.1 and frames of HTTP/2 |
 //! | [`variants`] | the attacks |
-//! | [`exchange`] | sending one, and what came back |
-//! | [`readings`] | how servers read a path |
-//! | [`property`] | what must hold, and what did not |
-//! | [`limits`] | what a limit must do, tried on an edge that is started here |
-//! | [`campaign`] | all attacks on one edge, and the count of them |
-//! | [`local`] | edges that are started here to be attacked |
+//! | [`exchange`] | sending an attack, and its responses |
+//! | [`readings`] | how servers interpret a path |
+//! | [`property`] | the properties, and their violations |
+//! | [`limits`] | the properties of limits, tested on an edge that is started here |
+//! | [`campaign`] | all attacks on one edge, and their results |
+//! | [`local`] | edges that are started here for the attacks |
 
 pub mod campaign;
 pub mod edge;

@@ -1,5 +1,5 @@
-//! Limits: exact over all workers and both versions of HTTP, free of charge for what is refused, and reported so that a
-//! client that waits gets through.
+//! Limits: exact across all workers and both versions of HTTP, not charged for refused calls, and reported so that a
+//! client that waits as instructed succeeds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,16 +9,16 @@ use anyhow::{Context as _, Result, ensure};
 use omniflow_harness::{Call, Connection, Response, Stack};
 use serde_json::json;
 
-/// Calls an hour: one comes back in 120 seconds.
+/// Calls per hour: one is refilled every 120 seconds.
 const LIMIT: u64 = 30;
 const INTERVAL: Duration = Duration::from_secs(3_600 / LIMIT);
 const CONNECTIONS: u64 = 8;
 const ATTEMPTS: u64 = 20;
 
-/// What was tried, how often, and what did not hold.
+/// The attempts, their number, and the violations.
 pub type Case = (&'static str, usize, Option<String>);
 
-/// Tries all of it on a stack.
+/// Runs all checks on a stack.
 pub async fn cases(stack: &Stack, allowed: &str) -> Result<Vec<Case>> {
     let fields = json!({
         "name": "limited", "environment": "live", "scopes": ["contacts:read"], "rate_limit": {"per_hour": LIMIT},
@@ -54,7 +54,7 @@ fn case(name: &'static str, variants: usize, outcome: Result<()>) -> Case {
 }
 
 async fn free(stack: &Stack, allowed: &str, good: &Call) -> Result<()> {
-    // Ambiguous also where Envoy has merged slashes and removed dot segments.
+    // Also ambiguous after Envoy has merged slashes and removed dot segments.
     let ambiguous = format!("{allowed};x");
     for _ in 0..20 {
         for (method, path) in [("GET", ambiguous.as_str()), ("GET", "/api/v1/tickets"), ("DELETE", allowed)] {
@@ -122,10 +122,10 @@ async fn waits(stack: &Stack, allowed: &str) -> Result<()> {
     let key = stack.key(fields).await.context("a key")?;
     let call = Call::get(allowed).header("x-api-key", &key.secret);
     ensure!(stack.call(call.clone()).await?.status == 200, "the first call was refused");
-    // A second may have passed on a slow machine: then there is nothing to wait for.
+    // On a slow machine, a second may have passed already: then there is nothing to wait for.
     let response = stack.call(call.clone()).await?;
     if response.status == 429 {
-        // The wait is the subject.
+        // The wait is what this test is about.
         tokio::time::sleep(Duration::from_secs(response.number("retry-after")?)).await;
         ensure!(stack.call(call).await?.status == 200, "it was refused after the advised wait");
     }

@@ -1,4 +1,4 @@
-//! Edges that are started here to be attacked: a real Envoy in each of the configurations that matter.
+//! Edges that are started for the attacks: a real Envoy in each relevant configuration.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use omniflow_harness::{Call, Stack, StackOptions, bootstrap};
@@ -14,11 +14,11 @@ const ALLOWED: &str = "/api/v1/contacts";
 /// A configuration of Envoy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Configuration {
-    /// As shipped: paths reach the filter as they were written.
+    /// As shipped: paths reach the filter unchanged.
     AsShipped,
-    /// Envoy normalises paths, merges slashes and decodes encoded ones first.
+    /// Envoy first normalizes paths, merges slashes and decodes encoded slashes.
     Normalising,
-    /// Names with underscores pass, and the upstream speaks HTTP/1.1 whatever the client does.
+    /// Names with underscores pass, and the upstream uses HTTP/1.1 regardless of the client.
     Lenient,
 }
 
@@ -28,7 +28,7 @@ impl Configuration {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::AsShipped, Self::Normalising, Self::Lenient];
 
-    /// Its name, for people.
+    /// Its display name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::AsShipped => "path normalisation off, as shipped",
@@ -66,7 +66,7 @@ impl Configuration {
     }
 }
 
-/// Starts an edge, attacks it, and makes sure that no VM has ended on the way.
+/// Starts an edge, attacks it, and checks that no VM has crashed.
 pub async fn attack(configuration: Configuration, every: usize) -> Result<Anomalies> {
     let stack = Stack::start(configuration.options()).await?;
     let forbidden = forbid(&stack).await?;
@@ -91,7 +91,7 @@ pub async fn attack(configuration: Configuration, every: usize) -> Result<Anomal
     Ok(anomalies)
 }
 
-/// Routes beside and below those of the key, for which it has no scope; the paths as an upstream knows them.
+/// Routes beside and below those of the key, for which it lacks the scope, with paths as the upstream reads them.
 async fn forbid(stack: &Stack) -> Result<Vec<String>> {
     let mut policy: Value = serde_json::from_str(&PolicyDocument::default().to_json())?;
     let list = |value: &mut Value| value.as_array_mut().map(std::mem::take).unwrap_or_default();

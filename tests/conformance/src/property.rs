@@ -1,4 +1,4 @@
-//! What must hold, whatever is sent.
+//! Properties that must hold for any request.
 
 use std::fmt;
 
@@ -9,30 +9,30 @@ use crate::edge::Edge;
 use crate::exchange::Exchange;
 use crate::variants::{Expect, FORGED, REWRITING, Variant};
 
-/// What the filter tells the upstream of a key: once each, and nothing else of that kind.
+/// The identity headers of the filter: each exactly once, and no others of that kind.
 const IDENTITY: [&str; 4] =
     ["x-omniflow-environment", "x-omniflow-key-id", "x-omniflow-key-name", "x-omniflow-scopes"];
 
-/// A property that did not hold.
+/// A violated property.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Violation {
-    /// Neither an answer nor a closed connection.
+    /// Neither a response nor a closed connection.
     Hung,
-    /// More answers than requests.
+    /// More responses than requests.
     ResponseCount(usize),
     /// More requests at the upstream than were sent.
     Requests(usize),
-    /// What must be refused has reached the upstream.
+    /// A request that must be refused reached the upstream.
     Passed,
-    /// The upstream was asked for something that the key may not do.
+    /// The upstream received a call that the key may not make.
     Method(String),
-    /// A reading of the path under which the key may not go there.
+    /// The key may not call the path under one interpretation.
     Path(String),
-    /// Not the filter's word, or not once.
+    /// An identity header is not the filter's, or not present exactly once.
     Identity(String),
-    /// A header of the client's that only the filter may set, or that swaps method or path.
+    /// A header from the client that only the filter may set, or that overrides method or path.
     Forged(String),
-    /// The credential went on.
+    /// The credential was forwarded.
     Credential,
     /// A limit that is not exact, or not reported.
     Limit(String),
@@ -55,7 +55,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What did not hold of one exchange.
+/// The violations of one exchange.
 pub fn violations(
     edge: &Edge<'_>,
     variant: &Variant,
@@ -106,12 +106,13 @@ fn of_request(edge: &Edge<'_>, received: &Received) -> Vec<Violation> {
     found
 }
 
-/// A name as servers read it that take everything but letters and digits for a dash.
+/// A name as read by servers that treat everything except letters and digits as a dash.
 fn normalize_name(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
 }
 
-/// What the upstream received, as its answer tells. `None` where the answer is not the upstream's.
+/// The request that the upstream received, according to its response. `None` if the response does not come from the
+/// upstream.
 pub fn echoed(body: &[u8]) -> Option<Received> {
     let echo: Value = serde_json::from_slice(body).ok()?;
     let pairs = |name: &str| -> Vec<(String, String)> {

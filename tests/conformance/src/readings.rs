@@ -1,11 +1,12 @@
-//! How servers read a path, and where a plain matcher takes it: the reference that the filter is compared with.
+//! How servers interpret a path, and which route a plain matcher selects: the reference that the filter is compared
+//! with.
 
 use std::collections::BTreeSet;
 
-/// One thing that some server does to a path before it looks for a route.
+/// A transformation that some server applies to a path before it matches routes.
 type Step = fn(&[u8]) -> Vec<u8>;
 
-/// What servers do, each alone. They are combined in several orders.
+/// The transformations of servers. They are combined in several orders.
 const STEPS: [Step; 8] = [
     decode,
     without_parameters,
@@ -17,8 +18,8 @@ const STEPS: [Step; 8] = [
     up_to_a_question_mark,
 ];
 
-/// All readings of a request target: the target itself, and what up to three steps in any order make of it. The
-/// query string is cut off first, as everybody does.
+/// All interpretations of a request target: the target itself, and the results of up to three steps in any order. The
+/// query string is removed first, as all servers do.
 pub fn readings(target: &[u8]) -> BTreeSet<Vec<u8>> {
     let path = up_to_a_question_mark(target);
     let mut all = BTreeSet::from([path]);
@@ -34,8 +35,8 @@ pub fn readings(target: &[u8]) -> BTreeSet<Vec<u8>> {
     all
 }
 
-/// The template that a server would choose, of those in `templates`: segment by segment, a literal before a parameter
-/// before a catch-all, going back where a choice leads nowhere.
+/// The template from `templates` that a server would select: segment by segment, a literal before a parameter before a
+/// catch-all, with backtracking.
 pub fn route<'t>(templates: &[&'t str], path: &[u8]) -> Option<&'t str> {
     let path = path.strip_prefix(b"/")?;
     let segments: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
@@ -68,7 +69,7 @@ fn choose<'t>(candidates: &[(&'t str, Vec<&str>)], segments: &[&[u8]], at: usize
     })
 }
 
-/// Undoes percent-encoding once.
+/// Percent-decodes once.
 pub fn decode(path: &[u8]) -> Vec<u8> {
     let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
     let mut decoded = Vec::with_capacity(path.len());

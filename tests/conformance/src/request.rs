@@ -1,4 +1,4 @@
-//! A request, valid or not, as the bytes of HTTP/1.1 and as the frames of HTTP/2. Nothing is checked or put right.
+//! A request, valid or not, as the bytes of HTTP/1.1 and as the frames of HTTP/2. Nothing is checked or corrected.
 
 /// Name and value of a header.
 pub type Header = (Vec<u8>, Vec<u8>);
@@ -8,21 +8,21 @@ pub type Header = (Vec<u8>, Vec<u8>);
 pub struct Request {
     /// The method.
     pub method: Vec<u8>,
-    /// What stands where the path does.
+    /// The request target.
     pub target: Vec<u8>,
     /// Headers in order, without `host`.
     pub headers: Vec<Header>,
     /// The body.
     pub body: Vec<u8>,
-    /// Trailers behind the body.
+    /// Trailers after the body.
     pub trailers: Vec<Header>,
 }
 
-/// The frames of HTTP/2 that begin a connection: the preface, and settings without a dynamic table, so that the answer
-/// can be read without one.
+/// The frames of HTTP/2 that begin a connection: the preface, and settings without a dynamic table, so that the
+/// response can be read without one.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x0c\x04\x00\x00\x00\x00\x00\
     \x00\x01\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00";
-/// The most bytes of a frame that a peer takes without having said so (RFC 9113, 6.5.2).
+/// Maximum frame size in bytes that a peer accepts by default (RFC 9113, 6.5.2).
 const FRAME: usize = 16_384;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -38,7 +38,7 @@ impl Request {
         Self { method: b"GET".to_vec(), target: target.into(), ..Self::default() }
     }
 
-    /// The same with another method.
+    /// The same request with another method.
     pub fn method(mut self, method: impl Into<Vec<u8>>) -> Self {
         self.method = method.into();
         self
@@ -62,7 +62,7 @@ impl Request {
         self
     }
 
-    /// The bytes of HTTP/1.1.
+    /// The bytes of the request in HTTP/1.1.
     pub fn http1(&self) -> Vec<u8> {
         let mut bytes = [self.method.as_slice(), b" ", &self.target, b" HTTP/1.1\r\nhost: edge\r\n"].concat();
         let names_connection = self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"connection"));
@@ -85,7 +85,7 @@ impl Request {
         bytes
     }
 
-    /// The frames of HTTP/2, with names in lower case as it asks for.
+    /// The frames of HTTP/2, with names in lower case, as HTTP/2 requires.
     pub fn http2(&self) -> Vec<u8> {
         let pseudo: [(&[u8], &[u8]); 4] = [
             (b":method", &self.method),

@@ -1,4 +1,4 @@
-//! Allowlists and Envoy's way to write an address, against readers of their own.
+//! Allowlists and Envoy's address format, compared with independent parsers.
 #![no_main]
 
 use std::net::{IpAddr, SocketAddr};

@@ -1,4 +1,4 @@
-//! Audit batches of every format, and what the control server does with those that can be read.
+//! Audit batches of every format, and how the control plane processes those that can be parsed.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,7 +8,7 @@ use omniflow_policy::gateway::{AUDIT_MEDIA_TYPE, AUDIT_PATH};
 
 fuzz_target!(|input: &[u8]| {
     read(input);
-    // Most inputs would never get past their first six bytes.
+    // Most inputs would be rejected at their first six bytes.
     if let Some((format, body)) = input.split_first() {
         let format = u16::from(*format) % (FORMAT + 2);
         read(&[MAGIC.as_slice(), &format.to_le_bytes(), body].concat());

@@ -1,4 +1,4 @@
-//! Whatever headers a request has: one credential or none, and never one that others could read as two.
+//! For any headers of a request: one credential or none, and never one that others could interpret as two.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -47,7 +47,7 @@ fn is_credential(name: &[u8]) -> bool {
     matches!(normalize_name(name).as_str(), "authorization" | "x-api-key")
 }
 
-/// A name as servers read it that fold case and take everything but letters and digits for a dash.
+/// A name as read by servers that fold case and treat everything except letters and digits as a dash.
 fn normalize_name(name: &[u8]) -> String {
     name.iter()
         .map(|byte| char::from(*byte).to_ascii_lowercase())

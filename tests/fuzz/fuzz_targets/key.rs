@@ -1,4 +1,4 @@
-//! The grammar of keys, against one that is written by the letter of its documentation.
+//! The grammar of keys, compared with one written strictly from its documentation.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -21,13 +21,13 @@ fuzz_target!(|input: &[u8]| {
     made_from(input, &prefix);
 });
 
-/// A key is made from the input; it is one, and nothing close to it is.
+/// A key generated from the input is valid, and no near miss is.
 fn made_from(input: &[u8], prefix: &KeyPrefix) {
     let [place, other, ..] = *input else { return };
     let mut at = 0usize;
     let mut random = || {
         at += 1;
-        // Not the input alone: a byte that is drawn again must not come back for ever.
+        // Not only the input: a byte that is drawn again must not repeat forever.
         input[at % input.len()].wrapping_add((at as u8).wrapping_mul(37))
     };
     let environment = if place % 2 == 0 { Environment::Live } else { Environment::Test };

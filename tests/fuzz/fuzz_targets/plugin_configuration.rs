@@ -1,7 +1,7 @@
-//! The configuration of the plugin: any bytes are read or refused, and what is read is in its bounds.
+//! The configuration of the plugin: any bytes are parsed or rejected, and parsed values are within their bounds.
 #![no_main]
 
-// The filter itself cannot be linked here: its imports are Envoy's. Its configuration needs none of them.
+// The filter itself cannot be linked here, because Envoy provides its imports. Its configuration needs none of them.
 #[path = "../../../src/config.rs"]
 #[allow(dead_code)]
 mod config;

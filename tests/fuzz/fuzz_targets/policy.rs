@@ -1,4 +1,4 @@
-//! Policy documents: any bytes are read or refused, and what is read says the same when it is written.
+//! Policy documents: any bytes are parsed or rejected, and a parsed document is equivalent after serialization.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,7 +8,7 @@ use omniflow_policy::policy::{Policy, PolicyDocument};
 use omniflow_policy::policy_diff::PolicyDiff;
 
 fuzz_target!(|bytes: &[u8]| {
-    // A draft goes through the API, in both of its languages, whatever the filter would say to it.
+    // A draft is sent through the API, in both formats, regardless of the filter's result.
     if bytes.len() < 4_096 {
         for media_type in ["application/json", "application/toml"] {
             let (status, body) =
@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(PolicyDiff::between(&document, &document).is_empty());
     let Ok(policy) = Policy::compile(document.clone()) else { return };
     for route in &document.routes {
-        // What the template says, with its parameters filled in, is a path that the policy knows.
+        // The template with its parameters filled in is a path that the policy matches.
         let path = route.path.replace(['{', '}', '*'], "");
         if let Ok(target) = Target::parse(path.as_bytes()) {
             let _ = policy.route(b"GET", &target);

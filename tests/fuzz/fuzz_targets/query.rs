@@ -1,4 +1,4 @@
-//! Filters and cursors of every list: an answer or a refusal that says what is wrong, and never a failure.
+//! Filters and cursors of every list: a result or a rejection with a reason, and never a failure.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -32,7 +32,7 @@ fuzz_target!(|input: (u8, &[u8])| {
     }
 });
 
-/// The answer, where it is one and in JSON. `None` where no client could send this path, or it is an export.
+/// The response, if there is one in JSON. `None` if no client could send this path, or for an export.
 fn ask(path: &str) -> Option<Value> {
     if path.bytes().any(|byte| !byte.is_ascii_graphic()) || path.contains("/stream") {
         return None;

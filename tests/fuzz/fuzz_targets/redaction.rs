@@ -1,4 +1,4 @@
-//! What is kept of a call holds neither a key nor the value of a field that is to be redacted.
+//! The stored payload of a call contains neither a key nor the value of a field that must be redacted.
 #![no_main]
 
 use arbitrary::Arbitrary;
@@ -8,7 +8,7 @@ use omniflow_policy::audit::{MAX_PATH, clip};
 use omniflow_policy::payload::{CallPayload, FieldPointer, PayloadState};
 use serde_json::{Map, Value};
 
-/// A secret that no fuzzer makes by itself, with the characters of a key.
+/// A secret that no fuzzer generates by chance, with the characters of a key.
 const SECRET: &str = "Zq7Zq8Zq9Zq1Zq2Zq3Zq4Zq5Zq6Zq7Zq8Zq9Zq1Zq2Zq3Z";
 
 #[derive(Arbitrary, Debug)]
@@ -21,7 +21,7 @@ struct Case {
     bytes: Vec<u8>,
 }
 
-/// Where the secret lies in a document.
+/// The location of the secret in a document.
 #[derive(Arbitrary, Debug)]
 enum Shape {
     Field,
@@ -49,10 +49,11 @@ fuzz_target!(|case: Case| {
     }
 });
 
-/// A key in a text, in whatever way its characters are encoded.
+/// A key in a text, with its characters encoded in any way.
 fn redacted(case: &Case) {
     let before: String = case.before.chars().take(200).collect();
-    // The fuzzer finds the secret in what this target compares. Without a mark before it nobody could tell that it is one.
+    // The fuzzer learns the secret from the comparisons of this target. Without a marker before it, the secret could
+    // not be recognized.
     let (mut around, other) = (before.clone().into_bytes(), case.after.as_bytes());
     around.extend_from_slice(other);
     for _ in 0..4 {
@@ -126,6 +127,6 @@ impl Shape {
 fn short(name: &str) -> String {
     let name: String = name.trim().chars().take(6).collect();
     let name = name.trim().to_owned();
-    // `*` points to everything, which is right and tells nothing.
+    // `*` matches everything, which is valid but not informative.
     if name == "*" { "x".to_owned() } else { name }
 }

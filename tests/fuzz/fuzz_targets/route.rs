@@ -1,5 +1,5 @@
-//! The filter's one reading of a path against all those that servers have: what is let through to a route leads to that
-//! route, or to none, however the upstream reads it.
+//! The filter's interpretation of a path, compared with all interpretations by servers: a path that is allowed for a
+//! route leads to that route, or to none, however the upstream interprets it.
 #![no_main]
 
 use arbitrary::{Arbitrary, Unstructured};
@@ -9,12 +9,12 @@ use omniflow_policy::path::Target;
 use omniflow_policy::policy::{Policy, PolicyDocument};
 use serde_json::json;
 
-/// Literals that are worth confusing, and parameters. Some stand here in two encodings.
+/// Literals that are easily confused, and parameters. Some are listed in two encodings.
 const SEGMENTS: [&str; 18] = [
     "a", "b", "admin", "{id}", "{id}", "{*rest}", "a:b", "a%3Ab", "%C3%A9", "%c3%a9", "e'", "x.y", "...",
     "~", "a%20b", "A", "a=b", "a@b",
 ];
-/// Pieces that requests are made of beside bytes of any kind.
+/// Fragments from which requests are built, in addition to arbitrary bytes.
 const PIECES: [&str; 32] = [
     "/",
     "a",
@@ -81,7 +81,7 @@ impl<'a> Arbitrary<'a> for Case {
 
 fuzz_target!(|case: Case| {
     let Case { templates, target } = case;
-    // Each template that goes with those before it.
+    // Each template that is compatible with the previous ones.
     let mut routes = Vec::new();
     let mut compiled = None;
     for template in &templates {

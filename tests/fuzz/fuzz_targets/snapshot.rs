@@ -1,4 +1,4 @@
-//! Parts of a snapshot. The checksum of what the fuzzer makes is put right, or nothing behind it would ever be read.
+//! Parts of a snapshot. The checksum of the fuzzer's input is corrected; otherwise, no input would pass the check.
 #![no_main]
 
 use arbitrary::{Arbitrary, Result, Unstructured};
@@ -38,7 +38,7 @@ enum Changed {
 
 impl<'a> Arbitrary<'a> for Made {
     fn arbitrary(bytes: &mut Unstructured<'a>) -> Result<Self> {
-        // Few digests, so that changes meet what is there.
+        // Few digests, so that changes apply to existing entries.
         let digest = Digest::of(&[bytes.int_in_range(0..=15)?]);
         let scopes = ["a:b", "c:d", "e:f"].iter().filter(|_| bytes.arbitrary().unwrap_or(false));
         let scopes = ScopeSet::new(scopes.map(|scope| scope.parse().expect("a scope"))).expect("few");
@@ -143,7 +143,7 @@ fn read_page(bytes: &[u8]) {
     }
 }
 
-/// A delta makes of an image what a new image would be, and no damage to a part goes unseen.
+/// An image with a delta applied equals a new image, and no corruption of a part goes unnoticed.
 fn images(credentials: Vec<Made>, changes: Vec<Changed>, (place, bits): (u16, u8)) {
     let mut expected = std::collections::BTreeMap::new();
     for Made(credential) in credentials {

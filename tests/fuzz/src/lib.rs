@@ -1,3 +1,3 @@
-//! What several fuzz targets need.
+//! Helpers for several fuzz targets.
 
 pub mod server;

@@ -1,4 +1,4 @@
-//! One control server for the whole run of a target, in a directory in memory where there is one.
+//! One control plane for the whole run of a target, in an in-memory directory if available.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -16,7 +16,7 @@ pub struct Server {
     gateway: String,
 }
 
-/// Whose token a call sends.
+/// The token that a call sends.
 #[derive(Clone, Copy, Debug)]
 pub enum Principal {
     /// The owner's.
@@ -25,8 +25,8 @@ pub enum Principal {
     Gateway,
 }
 
-/// The control server. Its directory is removed only if the process ends by itself, so it is below the system's directory for
-/// temporary files.
+/// The control plane. Its directory is removed only if the process ends by itself, so it is below the system's
+/// directory for temporary files.
 pub fn server() -> &'static Server {
     static PLANE: OnceLock<Server> = OnceLock::new();
     PLANE.get_or_init(Server::start)
@@ -49,7 +49,7 @@ impl Server {
         Self { runtime, server, gateway }
     }
 
-    /// Makes a call; gives status and body.
+    /// Makes a call; returns status and body.
     pub fn call(
         &self,
         principal: Principal,

@@ -1,5 +1,4 @@
-//! Texts that are kept under review: a test compares its text with the file in the repository, and `UPDATE_GOLDEN=1`
-//! writes the file.
+//! Golden files: a test compares its text with the file in the repository, and `UPDATE_GOLDEN=1` writes the file.
 //!
 //! Only dev-dependencies and crates for tests may point to this crate.
 #![allow(clippy::disallowed_methods, reason = "tests read and write files")]

@@ -1,5 +1,5 @@
-//! From a shipped Envoy configuration to the one that a test or the demo runs: placeholders are filled in, then
-//! the YAML is read, so that what follows edits a structure and never a text.
+//! Converts a shipped Envoy configuration to the one for a test or the demo: placeholders are filled in, then the YAML
+//! is parsed, so that further changes edit a structure and not text.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,14 +10,14 @@ use serde_json::{Map, Value};
 /// Values for the `${NAME}` of a template.
 pub type Values = BTreeMap<&'static str, String>;
 
-/// Replaces each `${NAME}`. A name without a value is an error: it would reach Envoy as a strange string.
+/// Replaces each `${NAME}`. A name without a value is an error: otherwise, Envoy would receive the placeholder itself.
 pub fn fill(template: &str, values: &Values) -> Result<String> {
     let mut filled = String::with_capacity(template.len());
     let mut rest = template;
     while let Some((before, after)) = rest.split_once("${") {
         filled.push_str(before);
         let (name, remainder) = after.split_once('}').context("a ${ without its }")?;
-        // "${...}" in a comment speaks about placeholders.
+        // "${...}" in a comment is not a placeholder.
         match values.get(name) {
             Some(value) => filled.push_str(value),
             None if name == "..." => filled.push_str("${...}"),
@@ -29,7 +29,7 @@ pub fn fill(template: &str, values: &Values) -> Result<String> {
     Ok(filled)
 }
 
-/// Reads a configuration in YAML.
+/// Parses a configuration in YAML.
 pub fn parse(yaml: &str) -> Result<Value> {
     serde_saphyr::from_str(yaml).map_err(|error| anyhow::anyhow!("the configuration is not YAML: {error}"))
 }
@@ -56,14 +56,14 @@ pub fn merge_plugin_configuration(bootstrap: &mut Value, fields: &Map<String, Va
     Ok(())
 }
 
-/// Takes the Omniflow filter and its guard out, for tests of what surrounds them.
+/// Removes the Omniflow filter and its guard, for tests of their surroundings.
 pub fn remove_filter(bootstrap: &mut Value) -> Result<()> {
     let filters = http_filters(bootstrap)?;
     filters.retain(|filter| !is_wasm(filter) && !is_guard(filter));
     Ok(())
 }
 
-/// Takes only the guard behind the filter out, to show what it is for.
+/// Removes only the guard after the filter, to demonstrate its purpose.
 pub fn remove_guard(bootstrap: &mut Value) -> Result<()> {
     http_filters(bootstrap)?.retain(|filter| !is_guard(filter));
     Ok(())

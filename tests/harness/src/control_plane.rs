@@ -1,4 +1,4 @@
-//! A running control plane, `omf serve`, and its API as tests use it.
+//! A running control plane, `omf serve`, with its API for tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use crate::process::Process;
 
 const START: Duration = Duration::from_secs(20);
 const STOP: Duration = Duration::from_secs(10);
-/// `?wait=` holds an answer back; the deadline of such a call is this much later.
+/// `?wait=` delays a response; the deadline of such a call is this much later.
 const BEYOND_WAIT: Duration = Duration::from_secs(20);
 
-/// A running `omf serve`. Dropping it stops it; its folder stays.
+/// A running `omf serve`. Dropping it stops the process; its folder stays.
 #[derive(Debug)]
 pub struct ControlPlane {
     process: Process,
@@ -26,12 +26,12 @@ pub struct ControlPlane {
     admin_token: String,
 }
 
-/// What a control plane is started with.
+/// Options of a control plane.
 #[derive(Debug, Clone)]
 pub struct ControlPlaneOptions {
     /// Its databases and `admin-token`.
     pub folder: PathBuf,
-    /// Where its output goes.
+    /// The file for its output.
     pub log: PathBuf,
     /// The port of its API.
     pub port: u16,
@@ -39,7 +39,7 @@ pub struct ControlPlaneOptions {
     pub arguments: Vec<String>,
     /// Further environment variables.
     pub environment: Vec<(String, String)>,
-    /// The program and its arguments that start `omf`, which stands behind them; none to start it directly.
+    /// The program, with arguments, that starts the `omf` command appended to it; empty to start `omf` directly.
     pub wrapper: Vec<String>,
 }
 
@@ -50,11 +50,11 @@ pub struct NewKey {
     pub id: String,
     /// The secret, shown this once.
     pub secret: String,
-    /// The key as the API shows it.
+    /// The key, as returned by the API.
     pub key: Value,
 }
 
-/// The command `omf`, without the settings of whoever runs the tests. Their log level stays.
+/// The command `omf`, without the settings of the user who runs the tests, except for the log level.
 pub fn omf_command() -> Result<Command> {
     let mut command = Command::new(paths::omf()?);
     let theirs = std::env::vars_os().map(|(name, _)| name);
@@ -67,7 +67,7 @@ pub fn omf_command() -> Result<Command> {
 // === impl ControlPlaneOptions ===
 
 impl ControlPlaneOptions {
-    /// State in `folder`, and the log there too.
+    /// Options with the state and the log in `folder`.
     pub fn new(folder: &Path, port: u16) -> Self {
         Self {
             folder: folder.to_owned(),
@@ -88,7 +88,7 @@ impl ControlPlaneOptions {
     }
 }
 
-/// The command behind another one.
+/// The command, started through another one.
 fn wrapped(command: Command, wrapper: &[String]) -> Command {
     let Some((program, arguments)) = wrapper.split_first() else { return command };
     let mut outer = Command::new(program);
@@ -130,34 +130,34 @@ impl ControlPlane {
         &self.admin_token
     }
 
-    /// Changes what the next start is made with.
+    /// Changes the options of the next start.
     pub fn options_mut(&mut self) -> &mut ControlPlaneOptions {
         &mut self.options
     }
 
-    /// The process: to pause it, to kill it, to read its log.
+    /// The process, for pausing or killing it or reading its log.
     pub fn process(&self) -> &Process {
         &self.process
     }
 
-    /// Ends it in an orderly way.
+    /// Stops it gracefully.
     pub fn stop(&self) -> Result<ExitStatus> {
         self.process.stop(STOP)
     }
 
-    /// Starts it again over the same state, after an orderly end unless it has ended already.
+    /// Restarts it with the same state, after a graceful stop unless it has already ended.
     pub async fn restart(&mut self) -> Result<()> {
         self.stop()?;
         self.process = launch(&self.options).await?;
         Ok(())
     }
 
-    /// One call with the headers given and no others.
+    /// One call with exactly the given headers.
     pub async fn call(&self, call: Call) -> Result<Response> {
         client::call(self.port(), call).await
     }
 
-    /// One call as the owner, whose answer must have this status.
+    /// One call as the owner, whose response must have this status.
     pub async fn expect(&self, status: u16, call: Call) -> Result<Response> {
         let what = format!("{} {}", call.method, call.path);
         let response = self.call(call.bearer(&self.admin_token)).await?;
@@ -192,12 +192,12 @@ impl ControlPlane {
         }
     }
 
-    /// Makes a key out of the fields of `POST /v1/keys`.
+    /// Creates a key from the fields of `POST /v1/keys`.
     pub async fn create_key(&self, fields: Value) -> Result<NewKey> {
         new_key(&self.expect(201, Call::post("/v1/keys", &fields)).await?.json()?)
     }
 
-    /// Makes a live key with these scopes and everything else left to the defaults.
+    /// Creates a live key with these scopes and otherwise default settings.
     pub async fn create_live_key(&self, name: &str, scopes: &[&str]) -> Result<NewKey> {
         self.create_key(json!({"name": name, "environment": "live", "scopes": scopes})).await
     }
@@ -208,13 +208,14 @@ impl ControlPlane {
         self.expect(200, call).await?.json()
     }
 
-    /// Adds a version to a key; the ones before it are accepted for `overlap`, such as `24h`.
+    /// Adds a version to a key; the earlier versions are accepted for `overlap`, such as `24h`.
     pub async fn rotate(&self, id: &str, overlap: &str) -> Result<NewKey> {
         let call = Call::post(&format!("/v1/keys/{id}/rotate"), &json!({"overlap": overlap}));
         new_key(&self.expect(201, call).await?.json()?)
     }
 
-    /// Revokes a key. With `wait` the answer comes when all gateways enforce it, or when that time is over.
+    /// Revokes a key. With `wait`, the response is sent once all gateways enforce the revocation, or when that time is
+    /// over.
     pub async fn revoke(&self, id: &str, wait: Option<Duration>) -> Result<Value> {
         self.revoke_at(&format!("/v1/keys/{id}/revoke"), wait).await
     }
@@ -231,14 +232,14 @@ impl ControlPlane {
         self.expect(200, call).await?.json()
     }
 
-    /// Makes a token with this role; its secret.
+    /// Creates a token with this role and returns its secret.
     pub async fn create_token(&self, name: &str, role: &str) -> Result<String> {
         let call = Call::post("/v1/tokens", &json!({"name": name, "role": role}));
         let answer = self.expect(201, call).await?.json()?;
         Ok(answer["secret"].as_str().context("a new token without its secret")?.to_owned())
     }
 
-    /// Takes a token back.
+    /// Revokes a token.
     pub async fn delete_token(&self, id: &str) -> Result<()> {
         let path = format!("/v1/tokens/{id}");
         let response = self.call(Call::new("DELETE", &path).bearer(&self.admin_token)).await?;
@@ -246,12 +247,12 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// The audit records that match this query string, newest or oldest first as the API has it.
+    /// The audit records that match this query string, in the order of the API.
     pub async fn audit(&self, query: &str) -> Result<Vec<Value>> {
         self.list(&format!("/v1/audit?{query}")).await
     }
 
-    /// Waits until this gateway, with at least so many VMs, enforces the newest version.
+    /// Waits until this gateway, with at least this many VMs, enforces the newest version.
     pub async fn wait_in_step(&self, gateway: &str, vms: usize, within: Duration) -> Result<()> {
         eventually(within, || async {
             let answer = self.get("/v1/gateways").await?;

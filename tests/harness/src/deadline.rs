@@ -1,4 +1,4 @@
-//! Waiting for something to become true, with a deadline instead of a fixed sleep.
+//! Waits for a condition, with a deadline instead of a fixed sleep.
 
 use std::future::Future;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use tokio::time::Instant;
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// Runs `attempt` until it succeeds and returns its value. An error means "not yet"; when `within` is over, the
-/// last one is returned, so that a failed wait says what was still missing.
+/// Runs `attempt` until it succeeds and returns its value. An error means "not yet"; when `within` is over, the last
+/// error is returned, so that a failed wait shows what was still missing.
 pub async fn eventually<T, F, A>(within: Duration, mut attempt: F) -> Result<T>
 where
     F: FnMut() -> A,
@@ -29,7 +29,7 @@ where
             let reason = last.unwrap_or_else(|| anyhow!("the attempt did not end"));
             return Err(reason).with_context(|| format!("not so within {within:?}"));
         }
-        // Between two attempts, so that polling leaves the processor to what is polled for.
+        // Pause between two attempts, so that polling does not compete for the processor.
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

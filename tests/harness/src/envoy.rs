@@ -22,13 +22,13 @@ const STOP: Duration = Duration::from_secs(5);
 /// A change to the configuration, made before Envoy reads it.
 pub type Edit = Box<dyn FnOnce(&mut Value) -> Result<()> + Send>;
 
-/// What an Envoy is started with.
+/// Options of an Envoy.
 pub struct EnvoyOptions {
     /// The configuration's template.
     pub template: PathBuf,
-    /// Where its files go: the filled-in configuration, `envoy.log`, `access.log`.
+    /// The folder for its files: the filled-in configuration, `envoy.log`, `access.log`.
     pub folder: PathBuf,
-    /// Its node id, which is the gateway's name in the control plane.
+    /// Its node ID, which is the gateway's name in the control plane.
     pub gateway: String,
     /// Worker threads.
     pub workers: u32,
@@ -36,15 +36,15 @@ pub struct EnvoyOptions {
     pub port: u16,
     /// The port of its admin interface.
     pub admin_port: u16,
-    /// Where the control plane listens.
+    /// The port of the control plane.
     pub control_plane_port: u16,
-    /// Where the upstream for live keys listens.
+    /// The port of the upstream for live keys.
     pub live_port: u16,
-    /// Where the upstream for test keys listens.
+    /// The port of the upstream for test keys.
     pub test_port: u16,
     /// The filter's token for the control plane; without it the variable is not set.
     pub gateway_token: Option<String>,
-    /// How many proxies in front of it are trusted to tell the client's address.
+    /// Number of proxies in front of it that are trusted to provide the client's address.
     pub trusted_hops: u32,
     /// Whether the Omniflow filter and its guard are in the chain.
     pub with_filter: bool,
@@ -81,7 +81,7 @@ impl EnvoyOptions {
             workers: 1,
             port,
             admin_port,
-            // Port 1 (tcpmux) is never open: whoever is not named is not there.
+            // Port 1 (tcpmux) is never open, so that unset addresses are unreachable.
             control_plane_port: 1,
             live_port: 1,
             test_port: 1,
@@ -161,7 +161,7 @@ impl EnvoyOptions {
     fn spawn(&self, config: &Path, epoch: u32) -> Result<Process> {
         let mut command = self.command(config)?;
         if self.hot_restart {
-            // The port is reserved on this machine, and so the base id is nobody else's.
+            // The port is reserved on this machine, so the base ID derived from it is unique.
             command.args(["--base-id", &self.port.to_string(), "--restart-epoch", &epoch.to_string()]);
             command.args(["--parent-shutdown-time-s", "3"]);
         } else {
@@ -171,7 +171,7 @@ impl EnvoyOptions {
         Process::spawn("Envoy", &mut command, &self.folder.join("envoy.log"))
     }
 
-    /// Lets Envoy check the configuration without running it.
+    /// Validates the configuration with Envoy, without running it.
     pub fn validate(mut self) -> Result<()> {
         let config = self.write()?;
         let output = self.command(&config)?.args(["--disable-hot-restart", "--mode", "validate"]).output()?;
@@ -205,20 +205,20 @@ impl Envoy {
         Ok(envoy)
     }
 
-    /// Starts it again with the same configuration, after an orderly end unless it has ended already.
+    /// Restarts it with the same configuration, after a graceful stop unless it has already ended.
     pub async fn restart(&mut self) -> Result<()> {
         self.stop()?;
         self.process = self.options.spawn(&self.config, self.epoch)?;
         self.wait_ready().await
     }
 
-    /// Ends it and starts it again with another gateway token.
+    /// Restarts it with another gateway token.
     pub async fn restart_with_token(&mut self, token: String) -> Result<()> {
         self.options.gateway_token = Some(token);
         self.restart().await
     }
 
-    /// Starts another process with the same configuration, which takes over the ports, and waits until the one before
+    /// Starts another process with the same configuration, which takes over the ports, and waits until the previous one
     /// has ended.
     pub async fn hot_restart(&mut self) -> Result<()> {
         ensure!(self.options.hot_restart, "this Envoy was started without hot restart");
@@ -257,12 +257,12 @@ impl Envoy {
         self.options.admin_port
     }
 
-    /// The process: to pause it, to kill it, to read its log.
+    /// The process, for pausing or killing it or reading its log.
     pub fn process(&self) -> &Process {
         &self.process
     }
 
-    /// One call to the listener, over a connection of its own.
+    /// One call to the listener, over a separate connection.
     pub async fn call(&self, call: Call) -> Result<Response> {
         client::call(self.options.port, call).await
     }
@@ -277,12 +277,12 @@ impl Envoy {
         let response = self.admin(Call::get("/stats")).await?;
         ensure!(response.status == 200, "/stats: {}", response.status);
         let text = response.text();
-        // Histograms stand there too; their values are no numbers.
+        // Histograms are listed as well; their values are not numbers.
         let numbers = text.lines().filter_map(|line| line.rsplit_once(": "));
         Ok(numbers.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect())
     }
 
-    /// One counter or gauge; 0 if nothing has touched it yet.
+    /// One counter or gauge; 0 if it has not been used yet.
     pub async fn stat(&self, name: &str) -> Result<u64> {
         Ok(self.stats().await?.get(name).copied().unwrap_or(0))
     }
@@ -292,17 +292,17 @@ impl Envoy {
         self.command("/drain_listeners?graceful").await
     }
 
-    /// Asks for an orderly end over the admin interface.
+    /// Requests a graceful shutdown through the admin interface.
     pub async fn quit(&self) -> Result<()> {
         self.command("/quitquitquit").await
     }
 
-    /// Sends a SIGTERM, then kills it if need be.
+    /// Sends a SIGTERM, then kills it if necessary.
     pub fn stop(&self) -> Result<ExitStatus> {
         self.process.stop(STOP)
     }
 
-    /// What the access log holds by now: one object for each request.
+    /// The content of the access log: one object per request.
     pub fn access_log(&self) -> Result<Vec<Value>> {
         let text = fs::read_to_string(self.options.access_log()).unwrap_or_default();
         // Envoy may be in the middle of the last line.

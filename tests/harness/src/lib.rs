@@ -1,8 +1,8 @@
-//! The real parts of Omniflow Keys, started and stopped from Rust: Envoy with the filter, the control plane
-//! `omf`, and echo upstreams. The end-to-end tests and `make run` are built from the same pieces.
+//! Starts and stops the real components of Omniflow Keys from Rust: Envoy with the filter, the control plane `omf`, and
+//! echo upstreams. The end-to-end tests and `make run` are built from the same pieces.
 //!
-//! Everything is started on ports of its own and in a folder of its own, so any number of stacks can run side
-//! by side, and nothing started here outlives the process that started it, even if that process is killed.
+//! Everything is started on separate ports and in a separate folder, so any number of stacks can run side by side, and
+//! no process started here outlives its parent, even if the parent is killed.
 
 pub mod bootstrap;
 pub mod client;

@@ -1,4 +1,4 @@
-//! Where the built and installed parts lie. Each can be moved with an environment variable.
+//! Paths of the built and installed components. Each can be changed with an environment variable.
 
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,7 @@ pub fn filter_wasm() -> Result<PathBuf> {
     existing("OMF_FILTER_WASM", target().join("wasm32-wasip1/wasm/omniflow_filter.wasm"), "make build")
 }
 
-/// The filter whose VM a request can end, with `x-fault: trap`: `OMF_FAULTY_FILTER_WASM`, or the build for tests.
+/// The filter whose VM a request can crash with `x-fault: trap`: `OMF_FAULTY_FILTER_WASM`, or the build for tests.
 pub fn faulty_filter_wasm() -> Result<PathBuf> {
     let default = target().join("fault-injection/wasm32-wasip1/wasm/omniflow_filter.wasm");
     existing("OMF_FAULTY_FILTER_WASM", default, "make faulty")
@@ -59,6 +59,6 @@ fn from_env(variable: &str) -> Option<PathBuf> {
 fn existing(variable: &str, default: PathBuf, remedy: &str) -> Result<PathBuf> {
     let path = from_env(variable).unwrap_or(default);
     ensure!(path.is_file(), "{} is not there: run `{remedy}`, or set {variable}", path.display());
-    // Envoy and omf run in folders of their own, so a relative path would not find its file.
+    // Envoy and omf run in separate folders, so a relative path would not resolve.
     Ok(std::path::absolute(path)?)
 }

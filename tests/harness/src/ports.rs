@@ -1,4 +1,4 @@
-//! TCP ports on 127.0.0.1 that no other test takes, and who holds one that is busy.
+//! TCP ports on 127.0.0.1 that no other test uses, and the process that uses a busy one.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -8,26 +8,26 @@ use std::ops::RangeInclusive;
 
 use anyhow::{Context as _, Result, bail};
 
-/// Below the range from which Linux takes the source ports of outgoing connections (32768 and up by default): a
-/// port from there could be taken by any client between the moment it is found free and the moment it is bound.
+/// Below the range from which Linux takes the source ports of outgoing connections (32768 and up by default): a port
+/// from that range could be taken by any client between the check and the bind.
 const RANGE: RangeInclusive<u16> = 20_000..=31_999;
 
-/// A port that stays reserved as long as this value lives.
+/// A port that stays reserved until this value is dropped.
 ///
-/// A process binds its port some time after it was chosen, so "free now" is not enough: each port has a lock
-/// file that all processes of this user agree on. The kernel drops the lock with the process.
+/// A process binds its port some time after it was chosen, so it is not enough that the port is free now: each port has
+/// a lock file that all processes of this user respect. The kernel releases the lock when the process ends.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
     _lock: File,
 }
 
-/// The process that holds a port.
+/// The process that uses a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
-    /// Its process id.
+    /// Its process ID.
     pub pid: u32,
-    /// Its name, as the kernel knows it.
+    /// Its name, as reported by the kernel.
     pub name: String,
 }
 
@@ -40,7 +40,7 @@ impl Port {
             std::env::temp_dir().join(format!("omniflow-ports-{}", rustix::process::getuid().as_raw()));
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
 
-        // Every process starts elsewhere, or all would try the same locks in the same order.
+        // Every process starts at a different port; otherwise, all would try the same locks in the same order.
         let size = u64::from(RANGE.end() - RANGE.start()) + 1;
         let start = RandomState::new().hash_one(std::process::id()) % size;
         for step in 0..size {
@@ -73,7 +73,7 @@ pub fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
-/// Who listens on this port, if Linux tells us: processes of other users stay unknown.
+/// The process that listens on this port, if Linux reveals it: processes of other users stay unknown.
 pub fn owner(port: u16) -> Option<Owner> {
     let inodes: Vec<String> =
         ["/proc/net/tcp", "/proc/net/tcp6"].iter().flat_map(|table| listening_inodes(table, port)).collect();

@@ -1,4 +1,4 @@
-//! A child process in a group of its own, with its output in a file, which cannot outlive us.
+//! A child process in a separate process group, with its output in a file. It cannot outlive this process.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::watchdog::watchdog;
 
-/// How long a process may take to end by itself when it is dropped.
+/// Time that a dropped process has to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(5);
 
@@ -42,47 +42,47 @@ impl Process {
         Ok(Self { name: name.to_owned(), log: log.to_owned(), group, child: Mutex::new(child) })
     }
 
-    /// What it is called in messages.
+    /// Its name in messages.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The process id.
+    /// The process ID.
     pub fn id(&self) -> u32 {
         self.lock().id()
     }
 
-    /// How it ended, if it did.
+    /// Its exit status, if it has ended.
     pub fn exit_status(&self) -> Option<ExitStatus> {
         self.lock().try_wait().ok().flatten()
     }
 
-    /// Stops it from being scheduled: to its peers it looks like a host that hangs.
+    /// Pauses it (SIGSTOP): its peers see a host that hangs.
     pub fn pause(&self) -> Result<()> {
         self.signal(Signal::STOP)
     }
 
-    /// Lets it go on after [`Process::pause`].
+    /// Resumes it after [`Process::pause`].
     pub fn resume(&self) -> Result<()> {
         self.signal(Signal::CONT)
     }
 
-    /// Sends it a SIGHUP, which asks many servers to look at their files anew.
+    /// Sends it a SIGHUP, on which many servers reload their files.
     pub fn hang_up(&self) -> Result<()> {
         self.signal(Signal::HUP)
     }
 
-    /// Asks it to end, waits for `grace`, then kills it. Says how it ended.
+    /// Asks it to stop, waits for `grace`, then kills it. Returns its exit status.
     pub fn stop(&self, grace: Duration) -> Result<ExitStatus> {
         if self.exit_status().is_none() {
-            // A signal to a group of which only a zombie is left fails; the wait below takes care of it.
+            // A signal to a group with only a zombie left fails; the wait below handles that.
             let _ = self.signal(Signal::TERM);
             let _ = self.signal(Signal::CONT);
         }
         self.wait(grace).map_or_else(|| self.kill(), Ok)
     }
 
-    /// Ends it at once, as a crash of the host would.
+    /// Kills it immediately, like a crash of the host.
     pub fn kill(&self) -> Result<ExitStatus> {
         if self.exit_status().is_none() {
             let _ = self.signal(Signal::KILL);
@@ -102,22 +102,22 @@ impl Process {
             if Instant::now() >= deadline {
                 return None;
             }
-            // Between two looks, up to the deadline.
+            // Pause between two checks, up to the deadline.
             std::thread::sleep(POLL);
         }
     }
 
-    /// Where its output goes.
+    /// The file for its output.
     pub fn log_path(&self) -> &Path {
         &self.log
     }
 
-    /// All it has written so far.
+    /// Its output so far.
     pub fn log(&self) -> String {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    /// The last `lines` lines it has written.
+    /// The last `lines` lines of its output.
     pub fn log_end(&self, lines: usize) -> String {
         let log = self.log();
         let all: Vec<&str> = log.lines().collect();
@@ -170,7 +170,7 @@ mod tests {
         let process = shell("trap '' TERM; echo ready; while :; do sleep 600; done", folder.path());
         let ready = Instant::now() + Duration::from_secs(5);
         while process.log().is_empty() && Instant::now() < ready {
-            // Between two looks, up to the deadline.
+            // Pause between two checks, up to the deadline.
             std::thread::sleep(POLL);
         }
         assert_eq!(process.stop(Duration::from_millis(50)).unwrap().signal(), Some(9));

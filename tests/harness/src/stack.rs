@@ -19,11 +19,11 @@ const IN_STEP: Duration = Duration::from_secs(20);
 /// The gateway's name in the control plane.
 pub const GATEWAY: &str = "test";
 
-/// What a stack is started with.
+/// Options of a stack.
 pub struct StackOptions {
     /// Envoy's worker threads.
     pub workers: u32,
-    /// How many proxies in front of Envoy are trusted to tell the client's address.
+    /// Number of proxies in front of Envoy that are trusted to provide the client's address.
     pub trusted_hops: u32,
     /// Fields added to the filter's configuration.
     pub plugin: Map<String, Value>,
@@ -35,7 +35,7 @@ pub struct StackOptions {
     pub control_plane_arguments: Vec<String>,
     /// Further environment variables of `omf serve`.
     pub control_plane_environment: Vec<(String, String)>,
-    /// What starts `omf`: see [`ControlPlaneOptions::wrapper`].
+    /// The command that starts `omf`: see [`ControlPlaneOptions::wrapper`].
     pub control_plane_wrapper: Vec<String>,
     /// Further environment variables of Envoy.
     pub envoy_environment: Vec<(String, String)>,
@@ -43,17 +43,17 @@ pub struct StackOptions {
     pub hot_restart: bool,
 }
 
-/// A whole installation. Dropping it stops everything and removes its folder; `OMF_KEEP=1` leaves the folder.
+/// A complete installation. Dropping it stops all processes and removes its folder; `OMF_KEEP=1` keeps the folder.
 #[derive(Debug)]
 pub struct Stack {
-    // Fields are dropped in this order: first who calls, then who is called, at last files and ports.
+    // Fields are dropped in this order: first Envoy, then the processes that it calls, and finally files and ports.
     /// The gateway.
     pub envoy: Envoy,
     /// The control plane.
     pub control_plane: ControlPlane,
-    /// What live keys reach.
+    /// The upstream for live keys.
     pub live: Upstream,
-    /// What test keys reach.
+    /// The upstream for test keys.
     pub test: Upstream,
     vms: usize,
     folder: TempDir,
@@ -169,26 +169,26 @@ impl Stack {
         self.control_plane.wait_in_step(GATEWAY, self.vms, IN_STEP).await
     }
 
-    /// Makes a key and waits until the gateway knows it.
+    /// Creates a key and waits until the gateway accepts it.
     pub async fn key(&self, fields: Value) -> Result<NewKey> {
         let key = self.control_plane.create_key(fields).await?;
         self.in_step().await?;
         Ok(key)
     }
 
-    /// Makes a live key with these scopes and waits until the gateway knows it.
+    /// Creates a live key with these scopes and waits until the gateway accepts it.
     pub async fn live_key(&self, name: &str, scopes: &[&str]) -> Result<NewKey> {
         let key = self.control_plane.create_live_key(name, scopes).await?;
         self.in_step().await?;
         Ok(key)
     }
 
-    /// One call through Envoy, over a connection of its own.
+    /// One call through Envoy, over a separate connection.
     pub async fn call(&self, call: Call) -> Result<Response> {
         self.envoy.call(call).await
     }
 
-    /// Where its logs, databases and configuration are.
+    /// The folder with its logs, databases and configuration.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -196,7 +196,7 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // The folder goes away, and with it what could explain a failed test.
+        // The folder is removed, and with it the logs that could explain a failed test.
         if std::thread::panicking() {
             for process in [self.envoy.process(), self.control_plane.process()] {
                 eprintln!("--- the end of the log of {}\n{}", process.name(), process.log_end(30));

@@ -1,6 +1,6 @@
-//! An upstream that answers with what it received, over HTTP/1.1 and HTTP/2 in clear text on one port.
+//! An upstream that responds with the request that it received, over HTTP/1.1 and HTTP/2 without TLS on one port.
 //!
-//! A request can steer its answer: `x-echo-status: 503` (or a path that ends in `/status/503`) sets the status,
+//! A request can control its response: `x-echo-status: 503` (or a path that ends in `/status/503`) sets the status,
 //! `x-echo-delay-ms: 200` delays it, `x-echo-abort: 1` breaks the connection instead. gRPC requests get one
 //! message and `grpc-status: 0` in the trailers; `x-echo-grpc-status: 14` sets the status, and `x-echo-trailers-only: 1` puts
 //! it into the headers of a response without a message. `x-echo-headers: a=b; c=d` adds headers to the response, and
@@ -29,21 +29,21 @@ use tokio::sync::oneshot;
 
 use crate::client::local;
 
-/// The demo runs for days: only the latest requests are kept.
+/// The demo may run for days, so only the latest requests are kept.
 const KEPT: usize = 10_000;
 
-/// One request, as it arrived.
+/// One received request.
 #[derive(Debug, Clone)]
 pub struct Received {
     /// The method.
     pub method: String,
     /// Path and query, exactly as received.
     pub path: String,
-    /// Header names in lower case with their values, in order. Bytes outside ASCII stand as Latin-1.
+    /// Header names in lower case with their values, in order. Bytes outside ASCII are decoded as Latin-1.
     pub headers: Vec<(String, String)>,
     /// Trailers, in the same form.
     pub trailers: Vec<(String, String)>,
-    /// How many bytes the body had.
+    /// Length of the body in bytes.
     pub body_bytes: usize,
     /// The body's SHA-256 in hexadecimal.
     pub body_sha256: String,
@@ -63,7 +63,7 @@ struct Log(Arc<Mutex<VecDeque<Received>>>);
 
 type Body = UnsyncBoxBody<Bytes, anyhow::Error>;
 
-/// A body that begins and does not end.
+/// A body that begins but does not end.
 struct Unfinished {
     sent: bool,
     /// When the connection breaks. `None` for a body that stalls.
@@ -73,8 +73,8 @@ struct Unfinished {
 // === impl Upstream ===
 
 impl Upstream {
-    /// Starts an echo server that calls itself `name` on this port, in a thread with a runtime of its own, so
-    /// that it answers whatever the test's runtime is doing.
+    /// Starts an echo server with this `name` on this port, on a thread with its own runtime, so that it responds even
+    /// if the test's runtime is busy.
     pub fn start(name: &str, port: u16) -> Result<Self> {
         let listener = TcpListener::bind(local(port)).with_context(|| format!("port {port} is busy"))?;
         listener.set_nonblocking(true)?;
@@ -108,7 +108,7 @@ impl Upstream {
         self.log.lock().drain(..).collect()
     }
 
-    /// Forgets the requests so far.
+    /// Discards the requests so far.
     pub fn clear(&self) {
         self.log.lock().clear();
     }
@@ -126,7 +126,7 @@ impl Drop for Upstream {
 // === impl Received ===
 
 impl Received {
-    /// The only value of a header. `None` if it is absent or came more than once.
+    /// The only value of a header. `None` if it is missing or repeated.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
         let (_, value) = values.next()?;
@@ -170,7 +170,7 @@ async fn serve(listener: TcpListener, name: Arc<str>, log: Log) -> Result<()> {
         let (name, log) = (Arc::clone(&name), log.clone());
         let service = service_fn(move |request| answer(request, Arc::clone(&name), log.clone()));
         tokio::spawn(async move {
-            // A broken connection is the client's affair, or what the test asked for.
+            // A broken connection was caused by the client, or requested by the test.
             let _ = auto::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
@@ -218,8 +218,8 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, log: Log) -> Result<
         response = response.header(name.trim(), value.trim());
     }
     if ends_early {
-        // Promises more than it sends: then the connection breaks, or nothing follows.
-        // What was sent has to leave before the connection breaks.
+        // Announces more bytes than it sends: then the connection breaks, or nothing follows.
+        // The data must be sent before the connection breaks.
         let breaks = (!stalls).then(|| Box::pin(tokio::time::sleep(Duration::from_millis(200))));
         let body = Unfinished { sent: false, breaks };
         return Ok(response.header("content-length", "1000").body(body.boxed_unsync())?);
@@ -235,7 +235,7 @@ async fn answer(request: Request<Incoming>, name: Arc<str>, log: Log) -> Result<
         let body = body.map_err(Into::into).boxed_unsync();
         return Ok(response.header("content-type", "application/grpc").body(body)?);
     }
-    // Over HTTP/2 a body in the answer to HEAD is an error.
+    // Over HTTP/2, a body in the response to HEAD is an error.
     let echo = if head.method == hyper::Method::HEAD { Bytes::new() } else { Bytes::from(echo) };
     let body = Full::new(echo).map_err(Into::into).boxed_unsync();
     Ok(response.header("content-type", "application/json").body(body)?)

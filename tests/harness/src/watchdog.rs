@@ -1,8 +1,8 @@
-//! Kills our children when we ourselves are killed.
+//! Kills the child processes if this process itself is killed.
 //!
-//! `PR_SET_PDEATHSIG` would have to be set between fork and exec, which is unsafe code, it fires when the
-//! *thread* that started the child ends, and only Linux has it. A small shell that reads from a pipe needs none
-//! of this: whatever ends us closes the pipe, and the shell then kills the process groups that are still listed.
+//! `PR_SET_PDEATHSIG` would have to be set between fork and exec, which is unsafe code, it fires when the *thread* that
+//! started the child ends, and only Linux has it. A small shell that reads from a pipe avoids this: the pipe is closed
+//! whenever this process ends, and the shell then kills the process groups that are still listed.
 
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
@@ -11,7 +11,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context as _, Result};
 
-/// Reads `+ GROUP` and `- GROUP`; at the end of input kills what was added and not removed.
+/// Reads `+ GROUP` and `- GROUP`; at the end of the input, kills the groups that were added and not removed.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
 groups=
@@ -28,10 +28,10 @@ for group in $groups; do
 done
 "#;
 
-/// The shell that outlives us.
+/// The shell that outlives this process.
 pub(crate) struct Watchdog {
     input: Mutex<ChildStdin>,
-    /// Kept only so that it is known to be ours; it ends by itself after us.
+    /// Kept only to mark it as a child of this process; it ends by itself afterwards.
     _shell: Child,
 }
 
@@ -43,7 +43,7 @@ impl Watchdog {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // A group of its own: what a terminal sends to ours must not end it.
+            // A separate group: signals from a terminal to the group of this process must not end it.
             .process_group(0)
             .spawn()
             .context("cannot start /bin/sh, which watches over the processes started here")?;
@@ -51,19 +51,19 @@ impl Watchdog {
         Ok(Self { input: Mutex::new(input), _shell: shell })
     }
 
-    /// From now on the group dies with us.
+    /// From now on, the group is killed when this process ends.
     pub(crate) fn watch(&self, group: u32) {
         self.tell('+', group);
     }
 
-    /// The group was ended by us, and its number may be used again by strangers.
+    /// This process has ended the group, so its number may be reused by other processes.
     pub(crate) fn forget(&self, group: u32) {
         self.tell('-', group);
     }
 
     fn tell(&self, sign: char, group: u32) {
         let mut input = self.input.lock().unwrap_or_else(PoisonError::into_inner);
-        // If someone killed the shell there is nothing left to do but to go on without it.
+        // If the shell was killed, this process can only continue without it.
         let _ = writeln!(input, "{sign} {group}");
     }
 }

@@ -11,7 +11,7 @@ struct Walk<'g> {
     found: Vec<Vec<usize>>,
 }
 
-/// The groups of nodes that reach each other, each of at least two nodes. `edges[n]` are the nodes that `n` leads to.
+/// The groups of at least two nodes that reach each other. `edges[n]` contains the successors of `n`.
 pub fn circles(edges: &[Vec<usize>]) -> Vec<Vec<usize>> {
     let count = edges.len();
     let mut walk = Walk {

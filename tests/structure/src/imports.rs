@@ -1,14 +1,14 @@
-//! Which file of a crate imports which, by the paths in its text.
+//! The imports between the files of a crate, derived from the paths in their text.
 //!
 //! Paths that begin with `crate`, `self` or `super` are followed as far as they name modules. Test modules at the end of a
-//! file do not count, and neither do comments. A `mod` declaration alone is no import.
+//! file do not count, and neither do comments. A `mod` declaration alone is not an import.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::SourceFile;
 
-/// A module of a crate, and the file that holds it.
+/// A module of a crate, and the file that contains it.
 #[derive(Clone, Debug)]
 pub struct Module {
     /// Its file, from the root of the repository.
@@ -66,7 +66,7 @@ impl Modules {
         self.modules.iter().enumerate().map(edges).collect()
     }
 
-    /// The module that a path leads to, as far as its segments name modules.
+    /// The module of a path, as far as its segments name modules.
     fn resolve(&self, from: &[String], path: &[String]) -> Option<usize> {
         let mut place = match path.first()?.as_str() {
             "crate" => Vec::new(),
@@ -102,7 +102,7 @@ fn module_path(inside: &Path) -> Vec<String> {
     path
 }
 
-/// What counts of a file: everything before its tests, without comments.
+/// The relevant part of a file: everything before its tests, without comments.
 fn code(text: &str) -> String {
     let body = text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text);
     let lines = body.lines().map(|line| line.split("//").next().unwrap_or_default());
@@ -124,7 +124,7 @@ fn paths(code: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// Reads a path with its groups, and gives what follows it.
+/// Parses a path with its groups, and returns the rest of the text.
 fn read<'t>(text: &'t str, prefix: &mut Vec<String>, found: &mut Vec<Vec<String>>) -> &'t str {
     let depth = prefix.len();
     let mut rest = text.trim_start();
@@ -161,7 +161,7 @@ fn read<'t>(text: &'t str, prefix: &mut Vec<String>, found: &mut Vec<Vec<String>
         }
     }
     prefix.truncate(depth);
-    // A renamed import: the new name says nothing of the path.
+    // A renamed import: the new name is not part of the path.
     match rest.trim_start().strip_prefix("as ") {
         Some(renamed) => renamed.trim_start().trim_start_matches(|c: char| c.is_alphanumeric() || c == '_'),
         None => rest,

@@ -1,5 +1,5 @@
-//! The rules of the documentation: links and anchors resolve, every page is in the summary and begins with what it is for, and
-//! the README stays short. `tests/e2e/tests/readme.rs` runs the commands.
+//! The rules of the documentation: links and anchors resolve, every page is in the summary and begins with its purpose,
+//! and the README stays short. `tests/e2e/tests/readme.rs` runs the commands.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,11 +7,11 @@ use std::path::{Component, Path, PathBuf};
 
 use omniflow_structure::root;
 
-/// The most lines of the README.
+/// Maximum number of lines of the README.
 const MAX_README_LINES: usize = 180;
 /// Pages outside of `docs/` whose links are checked too.
 const OTHER_PAGES: &[&str] = &["README.md", "CONTRIBUTING.md", "CHANGELOG.md"];
-/// Links with these beginnings leave the repository and are not followed.
+/// Links with these prefixes lead outside of the repository and are not followed.
 const ELSEWHERE: &[&str] = &["https://", "http://", "mailto:"];
 
 /// A page, by its path relative to the root of the repository.
@@ -107,7 +107,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
 fn slug(heading: &str) -> String {
     let mut plain = String::new();
     let mut rest = heading;
-    // Of a link only its text counts.
+    // Only the text of a link counts.
     while let Some((before, after)) = rest.split_once("](") {
         plain.push_str(before);
         rest = after.split_once(')').map_or("", |(_, tail)| tail);

@@ -7,8 +7,8 @@ use std::process::Command;
 use omniflow_structure::{Modules, circles, root, source_files};
 use serde_json::Value;
 
-/// Which crates of this repository each crate may depend on, apart from dev-dependencies. Dependencies point one way:
-/// policy ← domain ← store ← service ← {api, console}; `omf` composes.
+/// The crates of this repository that each crate may depend on, apart from dev-dependencies. Dependencies point one
+/// way: policy ← domain ← store ← service ← {api, console}; `omf` composes.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("omniflow-policy", &[]),
     ("omniflow-filter", &["omniflow-policy"]),
@@ -67,9 +67,9 @@ const FREE: &[&str] = &[
 /// Crates for tests and benchmarks. Only dev-dependencies may point to them, whatever else a crate may depend on.
 const TEST_ONLY: &[&str] = &["omniflow-test-server"];
 
-/// The most lines of a file, tests included.
+/// Maximum number of lines of a file, including tests.
 const MAX_LINES: usize = 500;
-/// The most files that may import each other in a circle.
+/// Maximum number of files in an import cycle.
 const MAX_CIRCLE: usize = 2;
 
 /// Each crate with the crates of this repository that it depends on, apart from dev-dependencies.
@@ -92,7 +92,7 @@ fn edges() -> BTreeMap<String, BTreeSet<String>> {
     packages.iter().map(|package| (name(package), dependencies(package))).collect()
 }
 
-/// What a set of edges has that is not allowed.
+/// The edges that are not allowed.
 fn forbidden(edges: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
     let allowed: BTreeMap<&str, &[&str]> = ALLOWED.iter().copied().collect();
     let mut wrong = Vec::new();
@@ -166,7 +166,7 @@ fn files_are_short() {
     assert!(long.is_empty(), "more than {MAX_LINES} lines:\n{}", long.join("\n"));
 }
 
-/// Crates in which nothing may panic outside of tests: a dead VM is an outage, and so is a dead request.
+/// Crates in which nothing may panic outside of tests: a crashed VM is an outage, and so is a failed request.
 #[test]
 fn crates_that_serve_deny_panics() {
     let files = source_files().unwrap();

@@ -1,11 +1,11 @@
-//! Everything that is not exactly one key.
+//! Credentials other than exactly one key.
 
 use super::{Variant, Wire, shown};
 use crate::edge::Edge;
 use crate::request::Request;
 
 const FAMILY: &str = "credentials";
-/// A key of the right form that nobody has issued.
+/// A well-formed key that was never issued.
 const UNKNOWN: &str = "omf_live_abcdefghijklmnopqrstuvwxyz0123456789ABCD2BjG4p";
 const OAUTH: &str = "eyJhbGciOiJub25lIn0.e30.x";
 
@@ -20,7 +20,7 @@ fn refused(edge: &Edge<'_>, case: &'static str, headers: &[(&str, Vec<u8>)]) -> 
     judged(edge, case, headers).refused()
 }
 
-/// It may pass, if nothing but the one key's call comes out of it.
+/// It may pass, if the result is only a call with the one key.
 fn judged(edge: &Edge<'_>, case: &'static str, headers: &[(&str, Vec<u8>)]) -> Variant {
     let mut request = Request::get(edge.allowed.as_str());
     let mut name = String::new();
@@ -55,8 +55,8 @@ fn several(edge: &Edge<'_>) -> Vec<Variant> {
     for one in &forms {
         for other in &forms {
             let both = [one.clone(), other.clone()];
-            // Envoy makes one `authorization` of several before any filter runs, and nothing is left of an empty one: what
-            // filter and upstream see is one key, and nothing tells that there was more.
+            // Envoy joins several `authorization` headers into one before any filter runs, and nothing is left of an
+            // empty one: filter and upstream see one key, without a trace of the others.
             let is_one = both.iter().all(|(name, _)| name.eq_ignore_ascii_case("authorization"))
                 && both.iter().any(|(_, value)| value.is_empty())
                 && both.iter().any(|(_, value)| *value == bearer(&key));
@@ -115,7 +115,7 @@ fn texts_for(key: &str) -> [String; 25] {
     ]
 }
 
-/// Nearly the key.
+/// Almost the key.
 fn mistaken(edge: &Edge<'_>) -> Vec<Variant> {
     let key = edge.key.as_str();
     let mut texts: Vec<(&'static str, Vec<u8>)> = Vec::new();
@@ -135,7 +135,7 @@ fn mistaken(edge: &Edge<'_>) -> Vec<Variant> {
         texts.push(("an encoded character", encoded.into_bytes()));
     }
     for byte in 0..=u8::MAX {
-        // White space around a value is no part of it, and a line ends with a line feed.
+        // White space around a value is not part of it, and a line ends with a line feed.
         if !matches!(byte, b'\t' | b'\n' | b'\r' | b' ') {
             texts.push(("a byte behind", [key.as_bytes(), &[byte]].concat()));
             texts.push(("a byte before", [&[byte], key.as_bytes()].concat()));
@@ -150,7 +150,7 @@ fn mistaken(edge: &Edge<'_>) -> Vec<Variant> {
             continue;
         }
         all.push(refused(edge, case, &[("x-api-key", text.clone())]));
-        // `Bearer KEY` is what is right in the other header.
+        // `Bearer KEY` is only valid in the other header.
         if !text.starts_with(b"Bearer ") {
             all.push(refused(edge, case, &[("authorization", [b"Bearer ", text.as_slice()].concat())]));
         }
@@ -183,7 +183,7 @@ fn mistaken(edge: &Edge<'_>) -> Vec<Variant> {
     all
 }
 
-/// The key where no key is looked for.
+/// The key in places where no key is accepted.
 fn elsewhere(edge: &Edge<'_>) -> Vec<Variant> {
     let key = edge.key.as_str();
     let mut all = Vec::new();

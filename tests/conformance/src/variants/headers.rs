@@ -1,4 +1,4 @@
-//! Headers by which a client would speak for the filter, or make the upstream serve something else.
+//! Headers with which a client impersonates the filter, or makes the upstream serve something else.
 
 use super::{FORGED, Variant, Wire, shown, with_key};
 use crate::edge::Edge;
@@ -16,7 +16,7 @@ const IDENTITY: [&str; 9] = [
     "x-omniflow-x",
     "x-omniflow-route",
 ];
-/// Headers by which some frameworks swap method or path.
+/// Headers with which some frameworks override method or path.
 pub const REWRITING: [&str; 18] = [
     "x-http-method-override",
     "x-http-method",
@@ -50,7 +50,7 @@ pub(super) fn variants(edge: &Edge<'_>) -> Vec<Variant> {
 
 fn spellings(name: &str) -> Vec<String> {
     let mut all = vec![name.to_owned(), name.to_ascii_uppercase()];
-    // What CGI, WSGI and others fold to the same name.
+    // Names that CGI, WSGI and others map to the same name.
     all.extend(
         ["_", ".", "+", "!", "~", "*", "'", "|", "^", "`", "#", "$", "%", "&"]
             .iter()
@@ -105,7 +105,7 @@ fn forged(edge: &Edge<'_>, name: &str) -> Vec<Variant> {
     all
 }
 
-/// A value that stays in its own header is nobody's word: only a header of that name is. So the mark is not [`FORGED`].
+/// A forged value inside another header is harmless: only a header of that name counts. So the value is not [`FORGED`].
 fn split_marker(value: &str) -> String {
     value.replace(FORGED, "smuggled")
 }
@@ -129,7 +129,7 @@ fn nominated(edge: &Edge<'_>) -> Vec<Variant> {
     all
 }
 
-/// Values that end a VM if they are read as text, or are more than anybody expects.
+/// Values that crash a VM if they are treated as text, or that are unexpectedly long.
 fn values(edge: &Edge<'_>) -> Vec<Variant> {
     let mut all = Vec::new();
     for byte in 0..=u8::MAX {

@@ -1,4 +1,4 @@
-//! Messages that two parties might divide differently, and those that break the rules of their version of HTTP.
+//! Messages that two parties might split differently, and messages that violate their version of HTTP.
 
 use super::{FORGED, Variant, Wire, shown};
 use crate::edge::Edge;
@@ -72,7 +72,8 @@ pub(super) fn variants(edge: &Edge<'_>) -> Vec<Variant> {
     all
 }
 
-/// Ways to say how long a body is, and a second request that hides in it for whoever takes another one.
+/// Ways to state the length of a body, with a second request hidden in it for a party that interprets the length
+/// differently.
 fn smuggled(edge: &Edge<'_>) -> Vec<Variant> {
     let Some(forbidden) = edge.forbidden.first() else { return Vec::new() };
     let hidden = format!("GET {forbidden} HTTP/1.1\r\nhost: edge\r\nx-omniflow-key-id: {FORGED}\r\n\r\n");
@@ -134,7 +135,7 @@ fn smuggled(edge: &Edge<'_>) -> Vec<Variant> {
     all
 }
 
-/// Lines that begin or end a message otherwise.
+/// Unusual lines at the beginning or end of a message.
 fn lines(edge: &Edge<'_>) -> Vec<Variant> {
     let (allowed, key) = (&edge.allowed, &edge.key);
     let forbidden = edge.forbidden.first().unwrap_or(allowed);
@@ -286,7 +287,7 @@ fn pseudo_headers(edge: &Edge<'_>) -> Vec<Variant> {
     lists.into_iter().map(|(case, name, fields)| of_frames(case, name, &fields, b"")).collect()
 }
 
-/// Fields that HTTP/2 does not have, and those that would be more than a field for an upstream of HTTP/1.1.
+/// Fields that HTTP/2 does not allow, and fields that an HTTP/1.1 upstream would read as more than one field.
 fn fields(edge: &Edge<'_>) -> Vec<Variant> {
     let forbidden = edge.forbidden.first().unwrap_or(&edge.allowed).as_str();
     let start: Vec<Header> = [

@@ -1,4 +1,4 @@
-//! The attacks, made from where a key may go and where it may not.
+//! The attacks, derived from the paths that a key may and may not call.
 //!
 //! Each family is a few cases, and each case many variants: every encoding of a slash with every encoding of a dot,
 //! every byte at a place, every wrong character of a key.
@@ -13,29 +13,29 @@ use crate::edge::Edge;
 use crate::exchange::{Ending, Version};
 use crate::request::Request;
 
-/// What a client writes where only the filter may write, and what no upstream may see.
+/// The value that a client sends in headers that only the filter may set. No upstream may receive it.
 pub const FORGED: &str = "forged-by-a-client";
 
 /// One attack.
 #[derive(Clone, Debug)]
 pub struct Variant {
-    /// What it attacks.
+    /// The attacked property.
     pub family: &'static str,
     /// The idea.
     pub case: &'static str,
-    /// How it is carried out, for people.
+    /// A description of the variant.
     pub name: String,
-    /// What is sent.
+    /// The sent data.
     pub wire: Wire,
-    /// What is known of the answer.
+    /// The expected outcome.
     pub expect: Expect,
-    /// How many requests an edge may read in it.
+    /// Maximum number of requests that an edge may read in it.
     pub requests: usize,
-    /// Whether more of it would have to come.
+    /// Whether it is incomplete.
     pub is_open: bool,
 }
 
-/// What is sent.
+/// The sent data.
 #[derive(Clone, Debug)]
 pub enum Wire {
     /// A request that both versions of HTTP can carry.
@@ -46,10 +46,10 @@ pub enum Wire {
     Http2(Vec<u8>),
 }
 
-/// What is known of the answer.
+/// The expected outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
-    /// It may pass, if what the upstream receives is in order.
+    /// It may pass, if the upstream receives a permitted request.
     Judged,
     /// It must not reach the upstream.
     Refused,
@@ -71,7 +71,7 @@ impl Variant {
         Self { family, case, name: name.into(), wire, expect: Expect::Judged, requests: 1, is_open: false }
     }
 
-    /// A request in which nothing is wrong.
+    /// A valid request.
     pub fn good(request: Request) -> Self {
         Self::new("", "", "", Wire::Both(request))
     }
@@ -80,7 +80,7 @@ impl Variant {
         Self { expect: Expect::Refused, ..self }
     }
 
-    /// The bytes for a version of HTTP, where it can carry them, and how they end.
+    /// The bytes for a version of HTTP, if that version can carry the attack, and how they end.
     pub fn bytes(&self, version: Version) -> Option<(Vec<u8>, Ending)> {
         let is_head = matches!(&self.wire, Wire::Both(request) if request.method == b"HEAD");
         let ending = Ending { is_open: self.is_open, is_head, is_raw: !matches!(self.wire, Wire::Both(_)) };
@@ -99,7 +99,7 @@ fn with_key(edge: &Edge<'_>, target: impl Into<Vec<u8>>) -> Request {
     Request::get(target).header("x-api-key", edge.key.as_str())
 }
 
-/// Bytes for people.
+/// Bytes in printable form.
 fn shown(bytes: &[u8]) -> String {
     let text = bytes.escape_ascii().to_string();
     text.chars().take(120).collect()

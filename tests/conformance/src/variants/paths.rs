@@ -1,10 +1,10 @@
-//! Paths that the filter and an upstream might read differently.
+//! Paths that the filter and an upstream might interpret differently.
 
 use super::{Variant, Wire, shown, with_key};
 use crate::edge::Edge;
 
 const FAMILY: &str = "paths";
-/// What some server takes for a slash, or for none where others see one.
+/// Sequences that some server interprets as a slash, or does not where others do.
 const SLASHES: [&str; 26] = [
     "/",
     "//",
@@ -33,7 +33,7 @@ const SLASHES: [&str; 26] = [
     "%00/",
     "%u2215",
 ];
-/// What some server takes for the parent.
+/// Sequences that some server interprets as the parent directory.
 const PARENTS: [&str; 22] = [
     "..",
     "%2e%2e",
@@ -58,7 +58,7 @@ const PARENTS: [&str; 22] = [
     "...",
     "..%0a",
 ];
-/// What some server cuts off, or stops at.
+/// Sequences that some server removes, or at which it stops.
 const ENDS: [&str; 37] = [
     "/",
     "//",
@@ -115,7 +115,7 @@ pub(super) fn variants(edge: &Edge<'_>) -> Vec<Variant> {
     all
 }
 
-/// Out of where the key may go, and down again.
+/// Up and out of the allowed paths, and down again.
 fn traversals(allowed: &str, forbidden: &str, add: &mut impl FnMut(&'static str, Vec<u8>)) {
     let depth = allowed.matches('/').count();
     let below = forbidden.trim_start_matches('/');
@@ -141,7 +141,7 @@ fn traversals(allowed: &str, forbidden: &str, add: &mut impl FnMut(&'static str,
     }
 }
 
-/// The forbidden path itself, written otherwise.
+/// The forbidden path itself, in other spellings.
 fn disguises(forbidden: &str, add: &mut impl FnMut(&'static str, Vec<u8>)) {
     for end in ENDS {
         add("something behind", format!("{forbidden}{end}").into_bytes());
@@ -171,7 +171,7 @@ fn disguises(forbidden: &str, add: &mut impl FnMut(&'static str, Vec<u8>)) {
     add("all characters encoded", all.replace('%', "%25").into_bytes());
 }
 
-/// Targets that are more, or less, than a path.
+/// Targets that are more or less than a path.
 fn whole_targets(forbidden: &str, add: &mut impl FnMut(&'static str, Vec<u8>)) {
     let below = forbidden.trim_start_matches('/');
     for target in [
@@ -207,7 +207,7 @@ fn whole_targets(forbidden: &str, add: &mut impl FnMut(&'static str, Vec<u8>)) {
     }
 }
 
-/// Each byte where a name stands, plain and encoded.
+/// Each byte in place of a name, plain and encoded.
 fn odd_bytes(allowed: &str, add: &mut impl FnMut(&'static str, Vec<u8>)) {
     for byte in 0..=u8::MAX {
         add("any byte", [allowed.as_bytes(), b"/a", &[byte], b"b"].concat());
@@ -225,7 +225,7 @@ fn odd_bytes(allowed: &str, add: &mut impl FnMut(&'static str, Vec<u8>)) {
     }
 }
 
-/// The key may read: every other method, and every spelling of one, must stay out.
+/// The key may only read: every other method, in every spelling, must be refused.
 fn methods(edge: &Edge<'_>) -> Vec<Variant> {
     let method = |case, method: &[u8], target: &str| {
         let request = with_key(edge, target).method(method);

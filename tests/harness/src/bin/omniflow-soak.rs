@@ -132,7 +132,7 @@ fn clients(
     let (port, period) = (stack.envoy.port(), rate.map(|rate| Duration::from_secs(1) * CLIENTS / rate));
     let read = Call::get("/api/v1/contacts/7?page=7").bearer(&key.secret);
     let write = Call::post("/api/v1/contacts?page=7", &json!({"name": "someone"})).bearer(&key.secret);
-    // A refusal that has to come.
+    // Waits for an expected refusal.
     let beyond = Call::get("/api/v1/tickets").bearer(&key.secret);
     (0..CLIENTS)
         .map(|_| {

@@ -1,5 +1,5 @@
-//! A whole installation for tests that are written in another language: starts it on free ports, prints one line of JSON
-//! with its addresses and the owner's token, and ends it when standard input ends.
+//! A complete installation for tests in other languages: starts it on free ports, prints one line of JSON with its
+//! addresses and the owner's token, and stops it when standard input is closed.
 
 use std::process::ExitCode;
 use std::{io, thread};
@@ -24,7 +24,7 @@ async fn main() -> ExitCode {
 async fn run() -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    // What is dropped here, started or half started, ends its processes.
+    // Dropping these values, even half started, ends their processes.
     tokio::select! {
         result = serve() => result,
         _ = interrupt.recv() => Ok(()),
@@ -43,8 +43,8 @@ async fn serve() -> Result<()> {
             "folder": stack.folder(),
         })
     );
-    // Whoever started this holds the other end; that closes with it, however it ends. A thread of its own, for which the
-    // end of this process does not wait.
+    // The parent process has the other end of the pipe, which is closed when the parent ends for any reason.
+    // Reading takes place on a separate thread, for which the end of this process does not wait.
     let (sender, ended) = oneshot::channel();
     thread::spawn(move || sender.send(io::copy(&mut io::stdin(), &mut io::sink())));
     ended.await??;

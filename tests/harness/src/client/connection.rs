@@ -1,4 +1,4 @@
-//! One HTTP connection, kept: on an Envoy with several workers all its requests meet the same worker.
+//! One persistent HTTP connection: on an Envoy with several workers, all its requests reach the same worker.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -40,7 +40,7 @@ impl Connection {
         Ok(Self { port, sender: Sender::Http1(sender) })
     }
 
-    /// Opens an HTTP/2 connection in clear text, with prior knowledge.
+    /// Opens an HTTP/2 connection without TLS, with prior knowledge.
     pub async fn http2(port: u16) -> Result<Self> {
         let stream = connect(port).await?;
         let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
@@ -48,7 +48,7 @@ impl Connection {
         Ok(Self { port, sender: Sender::Http2(sender) })
     }
 
-    /// Sends a request and reads the answer to its end. Only HTTP/2 can have several at once: see
+    /// Sends a request and reads the whole response. Only HTTP/2 allows several at once: see
     /// [`Connection::another_stream`].
     pub async fn call(&mut self, call: Call) -> Result<Response> {
         let what = format!("{} {} on port {}", call.method, call.path, self.port);
@@ -58,7 +58,7 @@ impl Connection {
             .with_context(|| format!("{what}: the connection broke"))
     }
 
-    /// The same HTTP/2 connection once more, for a call at the same time. `None` for HTTP/1.1.
+    /// Another handle to the same HTTP/2 connection, for a concurrent call. `None` for HTTP/1.1.
     pub fn another_stream(&self) -> Option<Self> {
         match &self.sender {
             Sender::Http1(_) => None,

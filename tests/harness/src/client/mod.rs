@@ -12,7 +12,7 @@ use serde_json::Value;
 pub use connection::Connection;
 pub use raw::{RawConnection, exchange};
 
-/// How long a call may take unless it says otherwise.
+/// Default time limit of a call.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A request.
@@ -26,13 +26,13 @@ pub struct Call {
     pub headers: Vec<(String, String)>,
     /// The body, sent in one piece.
     pub body: Vec<u8>,
-    /// Trailers, which HTTP/2 can send behind the body.
+    /// Trailers, which HTTP/2 can send after the body.
     pub trailers: Vec<(String, String)>,
-    /// How long the answer may take.
+    /// Time limit of the response.
     pub deadline: Duration,
 }
 
-/// An answer, read to its end.
+/// A complete response.
 #[derive(Debug, Clone)]
 pub struct Response {
     /// The status code.
@@ -50,7 +50,7 @@ pub fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// One HTTP/1.1 call over a connection of its own.
+/// One HTTP/1.1 call over a separate connection.
 pub async fn call(port: u16, call: Call) -> Result<Response> {
     Connection::http1(port).await?.call(call).await
 }
@@ -91,7 +91,7 @@ impl Call {
             .body(framed)
     }
 
-    /// Adds a header; one of the same name stays.
+    /// Adds a header. An existing header of the same name stays.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
@@ -119,7 +119,7 @@ impl Call {
         self.header("content-type", "application/json").body(body.to_string())
     }
 
-    /// Sets how long the answer may take.
+    /// Sets the time limit of the response.
     pub fn within(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -129,18 +129,18 @@ impl Call {
 // === impl Response ===
 
 impl Response {
-    /// The only value of a header. `None` if it is not there, more than once there, or not text.
+    /// The only value of a header. `None` if the header is missing, repeated or not text.
     pub fn header(&self, name: &str) -> Option<&str> {
         only(&self.headers, name)
     }
 
-    /// A header that has to be a whole number, such as `X-RateLimit-Limit`.
+    /// A header that must be a whole number, such as `X-RateLimit-Limit`.
     pub fn number(&self, name: &str) -> Result<u64> {
         let value = self.header(name).with_context(|| format!("not exactly one {name} in {self:?}"))?;
         value.parse().with_context(|| format!("{name}: {value} is not a whole number"))
     }
 
-    /// The body as text; what is not UTF-8 is replaced.
+    /// The body as text; invalid UTF-8 is replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -156,7 +156,7 @@ impl Response {
         Some(self.json().ok()?.get("code")?.as_str()?.to_owned())
     }
 
-    /// The gRPC status, from the trailers or, where the answer had no message, from the headers.
+    /// The gRPC status, from the trailers or, if the response had no message, from the headers.
     pub fn grpc_status(&self) -> Option<u32> {
         only(&self.trailers, "grpc-status").or_else(|| self.header("grpc-status"))?.parse().ok()
     }

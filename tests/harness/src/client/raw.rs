@@ -1,4 +1,4 @@
-//! An HTTP/1.1 client that sends exactly the bytes it is given, valid or not.
+//! An HTTP/1.1 client that sends exactly the given bytes, valid or not.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use tokio::time::timeout;
 
 use super::{DEADLINE, Response, local};
 
-/// A TCP connection on which a test writes what it likes.
+/// A TCP connection on which a test can write any bytes.
 #[derive(Debug)]
 pub struct RawConnection {
     stream: BufReader<TcpStream>,
     deadline: Duration,
 }
 
-/// Sends `bytes` over a connection of their own and reads one answer.
+/// Sends `bytes` over a separate connection and reads one response.
 pub async fn exchange(port: u16, bytes: &[u8]) -> Result<Response> {
     let mut connection = RawConnection::open(port).await?;
     connection.send(bytes).await?;
@@ -33,7 +33,7 @@ impl RawConnection {
         Ok(Self { stream: BufReader::new(stream), deadline: DEADLINE })
     }
 
-    /// Sets how long each send and each receive may take.
+    /// Sets the time limit of each send and each receive.
     pub fn within(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -47,12 +47,12 @@ impl RawConnection {
         Ok(())
     }
 
-    /// Reads one answer to a request that was not HEAD.
+    /// Reads one response to a request other than HEAD.
     pub async fn receive(&mut self) -> Result<Response> {
         timeout(self.deadline, read_response(&mut self.stream, false)).await.context("no answer in time")?
     }
 
-    /// Reads one answer to a HEAD request: it has no body, whatever its headers say.
+    /// Reads one response to a HEAD request, which has no body, regardless of its headers.
     pub async fn receive_head(&mut self) -> Result<Response> {
         timeout(self.deadline, read_response(&mut self.stream, true)).await.context("no answer in time")?
     }
@@ -70,7 +70,7 @@ async fn read_response(stream: &mut BufReader<TcpStream>, to_head: bool) -> Resu
     let (status, headers) = loop {
         let status = read_status(stream).await?;
         let headers = read_headers(stream).await?;
-        // Interim answers, such as 100 Continue, come before the real one.
+        // Interim responses, such as 100 Continue, precede the final one.
         if !(100..200).contains(&status) || status == 101 {
             break (status, headers);
         }

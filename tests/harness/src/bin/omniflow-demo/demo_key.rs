@@ -1,4 +1,4 @@
-//! The key that the demo shows.
+//! The demo's key.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,13 +7,13 @@ use omniflow_harness::control_plane::NewKey;
 use omniflow_harness::{Call, ControlPlane, Envoy, Response, eventually};
 use serde_json::json;
 
-/// Marks the demo's own keys, so that no one else's is ever revoked.
+/// Marks the demo's own keys, so that no other key is ever revoked.
 const DESCRIPTION: &str = "Made by make run";
 /// Every key with a read scope may call this.
 pub(crate) const PATH: &str = "/api/v1/conversations";
 const FIRST_CALL: Duration = Duration::from_secs(15);
 
-/// Revokes the keys of earlier runs, whose secrets nobody has any more, and makes a new one with all read scopes.
+/// Revokes the keys of earlier runs, whose secrets are lost, and creates a new one with all read scopes.
 pub(crate) async fn renew(control_plane: &ControlPlane) -> Result<NewKey> {
     for key in control_plane.list("/v1/keys?q=demo-").await? {
         let ours = key["description"] == DESCRIPTION && key["status"] != "revoked";
@@ -39,7 +39,7 @@ pub(crate) async fn renew(control_plane: &ControlPlane) -> Result<NewKey> {
     control_plane.create_key(fields).await
 }
 
-/// Makes the call that the demo is about to recommend, until the gateway knows the key.
+/// Repeats the call that the demo is about to recommend until the gateway accepts the key.
 pub(crate) async fn first_call(envoy: &Envoy, key: &NewKey) -> Result<Response> {
     eventually(FIRST_CALL, || async {
         let response = envoy.call(Call::get(PATH).bearer(&key.secret)).await?;

@@ -1,4 +1,4 @@
-//! `make run`: the whole of Omniflow Keys on this machine, until Ctrl-C.
+//! `make run`: the complete Omniflow Keys on this machine, until Ctrl-C.
 
 mod demo_key;
 mod settings;
@@ -23,7 +23,7 @@ const GATEWAY: &str = "demo";
 const IN_STEP: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(200);
 
-/// What runs. Dropped in this order.
+/// The running processes, dropped in this order.
 struct Demo {
     envoy: Envoy,
     control_plane: ControlPlane,
@@ -47,7 +47,7 @@ async fn run() -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = signal(SignalKind::hangup())?;
-    // What is dropped here, started or half started, ends its processes.
+    // Dropping these values, even half started, ends their processes.
     tokio::select! {
         result = start_and_watch() => result,
         _ = interrupt.recv() => Ok(()),
@@ -71,7 +71,7 @@ impl Demo {
     async fn start(settings: &Settings) -> Result<Self> {
         let folder = &settings.folder;
         make_private_folder(folder)?;
-        // Before any file is touched: another demo may be running here.
+        // This comes before any file is changed, because another demo may be running here.
         let lock = lock(folder)?;
         for log in ["envoy.log", "access.log", "control-plane.log"] {
             remove_old(&folder.join(log))?;
@@ -101,7 +101,7 @@ impl Demo {
         Ok(Self { envoy, control_plane, _live: live, _test: test, _lock: lock })
     }
 
-    /// Returns only when something has ended that should run.
+    /// Returns only when a process has ended that should be running.
     async fn watch(&self) -> Result<()> {
         loop {
             for process in [self.envoy.process(), self.control_plane.process()] {
@@ -109,13 +109,13 @@ impl Demo {
                     bail!("{}", obituary(process, status));
                 }
             }
-            // The end of a child is looked for now and then; nothing waits for this.
+            // The interval between checks for an ended child; nothing waits for this.
             tokio::time::sleep(LOOK).await;
         }
     }
 }
 
-/// Tokens of earlier runs are of no use to anyone: their secrets were never written down.
+/// Tokens of earlier runs are useless: their secrets were never stored.
 async fn renew_gateway_token(control_plane: &ControlPlane) -> Result<String> {
     const NAME: &str = "demo gateway";
     for token in control_plane.list("/v1/tokens").await? {
@@ -172,14 +172,14 @@ Ctrl-C stops everything. State is kept in {folder}.",
     );
 }
 
-/// The folder holds the owner's token.
+/// The folder contains the owner's token.
 fn make_private_folder(folder: &Path) -> Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700);
     builder.create(folder).with_context(|| format!("cannot make {}", folder.display()))
 }
 
-/// Keeps a second demo out of the folder. The lock ends with the process, however it ends.
+/// Prevents a second demo from using the folder. The lock is released when the process ends, for whatever reason.
 fn lock(folder: &Path) -> Result<File> {
     let path = folder.join("demo.lock");
     let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;

@@ -1,4 +1,4 @@
-//! What can be set from outside, and whether the ports are to be had.
+//! Settings from the environment, and a check that the ports are free.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ pub(crate) struct PortSetting {
     pub(crate) number: u16,
 }
 
-/// Everything that can be set.
+/// All settings.
 #[derive(Debug)]
 pub(crate) struct Settings {
     /// State and logs.
@@ -28,7 +28,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Reads the environment; `root` is where the default folder lies.
+    /// Reads the environment; the default folder is in `root`.
     pub(crate) fn from_env(root: &Path) -> Result<Self> {
         let folder = std::env::var_os("OMF_RUN_DIR").filter(|value| !value.is_empty());
         let settings = Self {
@@ -44,7 +44,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// All problems at once, so that nobody has to try five times.
+    /// All problems at once, so that a single attempt shows them all.
     fn check_ports(&self) -> Result<()> {
         let wanted = [self.control_plane, self.envoy, self.envoy_admin, self.live, self.test];
         let mut problems = Vec::new();
