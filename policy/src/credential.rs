@@ -230,7 +230,7 @@ fn is_parameter_list(list: &[u8]) -> bool {
     }
 }
 
-/// What follows a quoted string (RFC 9110, 5.6.4), which begins behind its first quotation mark. `None` if it
+/// The rest after a quoted string (RFC 9110, 5.6.4); the input begins after its first quotation mark. `None` if it
 /// does not end.
 fn after_quoted(quoted: &[u8]) -> Option<&[u8]> {
     let mut bytes = quoted.iter().enumerate();

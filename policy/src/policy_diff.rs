@@ -47,11 +47,11 @@ pub struct Change<T> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScopeDiff {
-    /// Those that are only in the later document.
+    /// Entries that are only in the later document.
     pub added: Vec<ScopeDefinition>,
-    /// Those that are only in the earlier document.
+    /// Entries that are only in the earlier document.
     pub removed: Vec<ScopeDefinition>,
-    /// Those whose description differs.
+    /// Scopes whose description differs.
     pub changed: Vec<ChangedScope>,
 }
 
@@ -69,11 +69,11 @@ pub struct ChangedScope {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouteDiff {
-    /// Those that are only in the later document.
+    /// Entries that are only in the later document.
     pub added: Vec<MappedRoute>,
-    /// Those that are only in the earlier document.
+    /// Entries that are only in the earlier document.
     pub removed: Vec<MappedRoute>,
-    /// Those whose required scope or recording of arguments differs.
+    /// Routes whose required scope or recording of arguments differs.
     pub changed: Vec<ChangedRoute>,
 }
 

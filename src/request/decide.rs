@@ -34,7 +34,7 @@ pub(super) struct Decision {
     pub(super) introspection: Option<Introspection>,
 }
 
-/// What a denial states besides its code.
+/// Details of a denial besides its code.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct DenialDetails {
     /// The scope that the route requires.

@@ -85,9 +85,9 @@ impl From<Anomaly> for AnomalyJson {
     }
 }
 
-/// The path that lists the key's calls from the first of the anomaly to the last, as narrow as the log's filters can be: of
-/// `new_network` those from the network if it is one, of `error_run` those of the status, of `used_after_end` those that
-/// were refused for the reason, with whichever version. Of the others it is all calls of the key.
+/// The path that lists the key's calls from the first to the last call of the anomaly, as narrow as the log's filters
+/// allow: for `new_network`, calls from the network if there is only one; for `error_run`, calls with the status; for
+/// `used_after_end`, calls that were refused for the reason, with any version; for other kinds, all calls of the key.
 fn calls_path(detection: &Detection) -> String {
     let Detection { kind, key_id, first, last, evidence, .. } = detection;
     let mut path = format!("/v1/audit?key={key_id}");

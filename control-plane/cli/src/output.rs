@@ -23,7 +23,7 @@ pub struct Output {
 pub struct Answer<T> {
     /// The JSON, as the control plane sent it.
     pub(crate) json: Value,
-    /// The same, typed.
+    /// The typed result.
     pub(crate) body: T,
 }
 

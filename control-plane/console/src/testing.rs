@@ -17,7 +17,7 @@ impl<'p> Browser<'p> {
         Self { server, cookies: BTreeMap::new() }
     }
 
-    /// One that is signed in with this token.
+    /// A browser that is signed in with this token.
     pub(crate) async fn signed_in(server: &'p TestServer, token: &str) -> Self {
         let mut browser = Self::new(server);
         let answer = browser.send("/sign-in", &[("token", token)]).await;
@@ -58,7 +58,7 @@ impl<'p> Browser<'p> {
         self.send(path, &fields).await
     }
 
-    /// What forms of this session carry.
+    /// The hidden fields of this session's forms.
     pub(crate) async fn csrf(&mut self) -> String {
         let page = self.page("/keys").await;
         value_of(&page, "csrf").expect("every page has a form")

@@ -13,7 +13,7 @@ pub struct Principal {
     pub id: Uuid,
     /// The token's name.
     pub name: Name,
-    /// What it may do.
+    /// Its role.
     pub role: Role,
 }
 

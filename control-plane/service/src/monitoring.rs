@@ -39,9 +39,9 @@ pub struct Monitoring {
 /// Counters of failed attempts since the process began; `None` for a receiver that is not configured.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryFailures {
-    /// Those of the webhook.
+    /// Failed attempts of the webhook.
     pub webhook: Option<Arc<AtomicU64>>,
-    /// Those of the OTLP export.
+    /// Failed attempts of the OTLP export.
     pub otlp: Option<Arc<AtomicU64>>,
 }
 

@@ -53,7 +53,7 @@ pub struct Restored {
     pub aside: Option<PathBuf>,
     /// The version of the next snapshot.
     pub snapshot_version: u64,
-    /// What the restore made valid again; `None` if no replaced database can be read.
+    /// The keys and tokens that the restore made valid again; `None` if no replaced database can be read.
     pub revived: Option<Revived>,
 }
 

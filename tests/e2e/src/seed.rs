@@ -50,7 +50,7 @@ pub async fn fill(folder: &Path, numbers: Range<u32>) -> Result<()> {
             let keys = numbers.iter().map(|number| key(*number, &scopes)).collect::<Result<Vec<_>>>()?;
             transaction.insert_keys(&keys).await?;
         }
-        // Another content is another version.
+        // Different content needs a different version.
         let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
         transaction.set_snapshot_version(now, UnixMillis(now)).await?;
         transaction.commit().await?;

@@ -27,7 +27,7 @@ impl Authority {
         self.issue_for(folder, name, until, &["localhost", "127.0.0.1"]);
     }
 
-    /// The same for these hosts.
+    /// Like [`Self::issue`], for these hosts.
     pub(crate) fn issue_for(&self, folder: &Path, name: &str, until: i32, hosts: &[&str]) {
         let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let mut params = CertificateParams::new(hosts).unwrap();

@@ -42,7 +42,7 @@ impl Omf {
         self.run_with(words, Stdio::null()).await
     }
 
-    /// The same with this standard input.
+    /// Like [`Self::run`], with this standard input.
     async fn run_with(&mut self, words: &str, input: Stdio) -> Output {
         let words: Vec<&str> = words.split(' ').collect();
         self.note(&words);

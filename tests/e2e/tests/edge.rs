@@ -38,7 +38,7 @@ static SIEGE: Mutex<()> = Mutex::const_new(());
 const LATENCY: Duration = Duration::from_secs(5);
 const WAIT: Duration = Duration::from_secs(120);
 
-/// What attackers send before they begin to drip.
+/// The bytes that attackers send before they begin to drip.
 #[derive(Clone, Debug)]
 struct Opening(Vec<u8>);
 
@@ -384,7 +384,7 @@ fn a_secret_that_everybody_may_read_is_refused_before_anything_is_made() {
     }
 }
 
-/// The lines of a source file that are no tests.
+/// The lines of a source file, without its tests.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines().enumerate().take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
 }

@@ -15,7 +15,7 @@ const WAIT: Duration = Duration::from_secs(60);
 const PATIENCE: &str = "4s";
 const AT_ONCE: Duration = Duration::from_secs(3);
 
-/// What is expected in one state of the gateway.
+/// The expected result in one state of the gateway.
 struct Row {
     state: &'static str,
     exit_code: i32,

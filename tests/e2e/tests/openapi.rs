@@ -133,7 +133,7 @@ async fn every_answer_is_one_of_the_documented() {
     let revoke = "revoke_token";
     // A stream has no end that it could wait for.
     let stream = "stream_audit_records";
-    // What clients have sent is for auditors.
+    // Payloads of clients are only for auditors.
     let payload = "show_audit_payload";
     let without = [revoke, stream, payload].map(|operation| ["--exclude-operation-id", operation]);
     schemathesis(&server, &token, folder.path(), without.as_flattened());

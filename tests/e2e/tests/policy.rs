@@ -38,7 +38,7 @@ async fn put(stack: &Stack, status: u16, path: &str, document: &Value) -> Value 
     stack.control_plane.expect(status, call).await.unwrap().json().unwrap()
 }
 
-/// What every connection gets: status and the code of a refusal.
+/// The response on every connection: status, and the code of a refusal.
 async fn answer(clients: &mut [Connection], path: &str, secret: &str) -> (u16, Option<String>) {
     let mut answers = Vec::new();
     for client in clients {

@@ -31,7 +31,7 @@ async fn rotate(stack: &Stack, key: &NewKey, overlap: &str) -> NewKey {
     rotated
 }
 
-/// What every connection gets with this secret: the code of a refusal, or `None` where all pass.
+/// The result on every connection with this secret: the code of a refusal, or `None` if all calls are allowed.
 async fn answer(clients: &mut [Connection], secret: &str) -> Option<(u16, String)> {
     let mut answers = Vec::new();
     for client in clients {

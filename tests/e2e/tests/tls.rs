@@ -119,7 +119,7 @@ async fn a_renewed_certificate_is_served_and_one_that_cannot_be_used_is_not() {
     reported("not the key of the first certificate").await;
     secure.omf("key list").unwrap();
 
-    // Another authority's, so that who trusts it sees which one is served.
+    // A certificate of another authority, so that a client can detect which one is served.
     let next = Authority::new();
     next.issue(folder, "tls", 2102);
     reported("2102-01-01").await;
@@ -128,7 +128,7 @@ async fn a_renewed_certificate_is_served_and_one_that_cannot_be_used_is_not() {
     next.publish(folder);
     secure.omf("key list").unwrap();
 
-    // One that has expired, in the place of one that has not.
+    // An expired certificate, in place of a valid one.
     next.issue(folder, "tls", 2020);
     reported("expired at 2020-01-01").await;
     secure.omf("key list").unwrap();
@@ -240,7 +240,7 @@ fn for_operators() -> Value {
     bootstrap::parse(&lines.join("\n")).unwrap()
 }
 
-/// The same in the guide.
+/// The same transport socket in the guide.
 fn in_the_guide() -> Value {
     let (_, after) = GUIDE.split_once("```yaml\ntransport_socket:").unwrap();
     let (snippet, _) = after.split_once("```").unwrap();

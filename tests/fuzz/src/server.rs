@@ -61,7 +61,7 @@ impl Server {
         self.try_call(principal, method, path, media_type, body).expect("a path that can be sent")
     }
 
-    /// The same, or `None` where no client could send this path.
+    /// Makes a call, or returns `None` if no client could send this path.
     pub fn try_call(
         &self,
         principal: Principal,

@@ -24,7 +24,7 @@ pub(super) fn objects(document: &Value) -> String {
     sections.collect()
 }
 
-/// The table of all types that are no objects.
+/// The table of all types that are not objects.
 pub(super) fn values(document: &Value) -> String {
     let schemas = document["components"]["schemas"].as_object().into_iter().flatten();
     let rows = schemas.filter(|(_, schema)| !is_object(schema)).map(|(name, schema)| {

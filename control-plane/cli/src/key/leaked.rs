@@ -192,7 +192,7 @@ fn describe_outcome(leaked: &LeakedKeyJson, report: &LeakReportJson, dry_run: bo
     text.push_str(match leaked.revoked {
         _ if dry_run => " Nothing was changed.",
         true if leaked.key.status == KeyStatus::Revoked => " It is revoked",
-        true => " The leaked versions are revoked, the others stay valid",
+        true => " The leaked versions are revoked; the others stay valid",
         false => " It was already revoked",
     });
     if !dry_run {

@@ -134,7 +134,7 @@ fn row(argument: &Arg) -> [String; 4] {
     let default = stated_default.or_else(|| defaults.into_iter().next().filter(|_| takes_value));
     let variable = argument.get_env().map(|name| name.to_string_lossy().into_owned()).or(stated_variable);
     let code = |text: Option<String>| text.map(|text| format!("`{text}`")).unwrap_or_default();
-    // A default in words is no value that could be typed.
+    // A default in words is not a value that can be typed.
     let default = match default {
         Some(text) if text.contains(' ') => markdown(&text),
         other => code(other),

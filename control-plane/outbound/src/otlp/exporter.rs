@@ -288,7 +288,7 @@ impl Run {
         transaction.commit().await?;
         if rejected > 0 || !partial.error_message.is_empty() {
             let error: String = partial.error_message.chars().take(MOST_QUOTED).collect();
-            tracing::error!(rejected, error, "OTLP receiver rejected records, they will not be sent again");
+            tracing::error!(rejected, error, "OTLP receiver rejected records, will not send them again");
         }
         if std::mem::take(&mut self.failed) > 0 {
             tracing::warn!("OTLP export recovered");

@@ -47,7 +47,7 @@ impl Fleet {
         self.follow(version, publication, committed, deadline, |_| {}).await
     }
 
-    /// The same, and reports the status each time that a gateway has sent something.
+    /// Like [`Self::enforced`], but also reports the status each time a gateway has sent something.
     pub(crate) async fn follow(
         &self,
         version: u64,

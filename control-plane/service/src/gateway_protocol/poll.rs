@@ -1,4 +1,4 @@
-//! What is new for a gateway.
+//! Polls of gateways for changes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const MAX_FILTER_VERSION: usize = 64;
 pub enum PollAnswer {
     /// Nothing was published in the time, or the gateway has to authenticate again.
     Nothing,
-    /// What follows the version that the gateway holds.
+    /// The changes after the gateway's version.
     Delta(Delta),
     /// The whole image; the gateway fetches its chunks next.
     Image(Arc<OfferedImage>),

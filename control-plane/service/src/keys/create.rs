@@ -32,7 +32,7 @@ pub struct Create {
     pub name: Name,
     /// The environment that it is valid in.
     pub environment: Environment,
-    /// What it may do.
+    /// Its scopes.
     pub settings: Settings,
     /// A key that another system issued: it is imported, and no secret is created.
     pub imported: Option<ImportedKey>,

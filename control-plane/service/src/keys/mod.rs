@@ -123,7 +123,7 @@ impl Keys {
         Ok(KeyDetails::new(key, &last_used, self.parts.rotation_after, self.parts.clock.now()))
     }
 
-    /// The same after a change is committed, which succeeds even if the request log cannot be read.
+    /// Like [`Self::details`], but after a committed change: it succeeds even if the request log cannot be read.
     async fn details_after_commit(&self, key: Key) -> KeyDetails {
         let last_used = self.last_used_or_none(key.id).await;
         KeyDetails::new(key, &last_used, self.parts.rotation_after, self.parts.clock.now())

@@ -26,7 +26,7 @@ pub struct TokenText {
 pub struct CreateToken {
     /// Its unique name.
     pub name: Name,
-    /// What its bearer may do.
+    /// Its role.
     pub role: Role,
     /// The gateways that it is valid for; any if empty. Only for the gateway role.
     pub gateways: Vec<GatewayPattern>,

@@ -21,7 +21,7 @@ use crate::database::Database;
 
 /// The time span that is counted at once.
 const SLICE_MS: u64 = DAY_MS;
-/// The same if clients determine the number of groups.
+/// The same span, if clients determine the number of groups.
 const ADDRESS_SLICE_MS: u64 = HOUR_MS;
 
 /// The first digit of the status, three significant digits of the latency or [`AGGREGATED`], and the calls.

@@ -7,7 +7,7 @@ use omniflow_harness::paths;
 
 /// Stands for any text within a line, or alone for any number of lines.
 const ANYTHING: &str = "…";
-/// What separates words, apart from white space.
+/// Separators of words, apart from white space.
 const SEPARATORS: [char; 11] = ['"', '\'', '{', '}', '[', ']', '(', ')', ',', '/', '='];
 
 /// A page of the documentation.
@@ -71,7 +71,7 @@ impl Page {
         Self { name, lines, blocks, skipped }
     }
 
-    /// What differs between the output that the page shows for a block and the actual one.
+    /// The differences between the output that the page shows for a block and the actual one.
     pub(super) fn difference(&self, block: &Block, actual: &str) -> Option<String> {
         let statuses = block.commands.lines().filter_map(promised_status);
         let answered = actual.lines().filter_map(|line| line.strip_prefix("HTTP/1.1 ")?.split(' ').next());

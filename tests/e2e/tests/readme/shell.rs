@@ -27,7 +27,7 @@ const ENVOY: &str = "#!/bin/bash\nexec REAL_ENVOY --disable-hot-restart \"$@\"\n
 /// Ends what the commands leave behind.
 const PRELUDE: &str = "trap 'kill $(jobs -p) 2>/dev/null' EXIT\n";
 
-/// What has to run before the commands of a page.
+/// The processes that must run before the commands of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Setting {
     /// `make run`.
