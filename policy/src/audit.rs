@@ -27,4 +27,3 @@ pub use self::delivery::{DeliveryReport, MAX_REPORTED_VMS, VmDelivery};
 pub use self::interruption::Interruption;
 pub use self::item::{AuditItem, CallAggregate, ReportedGap, ReportedGapCause};
 pub use self::record::{AuditKey, AuditRecord, MAX_METHOD, MAX_PATH, MAX_REQUEST_ID, TRUNCATED, clip};
-pub use crate::redaction::REDACTED;

@@ -221,7 +221,7 @@ impl<'p> Destination<'p> {
             .as_deref()
             .filter(|path| target.is_ok_and(|target| target.path == *path));
         let route = match introspection_path {
-            Some(template) => Ok(Some(Route { template, scope: None, payload: false })),
+            Some(template) => Ok(Some(Route { template, scope: None, payload: false, redacted: &[] })),
             None => target.and_then(|target| policy.route(request.method, &target)),
         };
         let is_introspection = introspection_path.is_some() && matches!(request.method, b"GET" | b"HEAD");

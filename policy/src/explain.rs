@@ -90,7 +90,7 @@ pub fn explain(
             (StepName::Key, _) => detail::key(decision.credential.as_ref()),
             (StepName::Validity, _) => detail::validity(decision, request.now),
             (StepName::Address, _) => detail::address(decision, verdict, request),
-            (StepName::Route, _) => detail::route(decision, request),
+            (StepName::Route, _) => detail::route(policy, decision, request),
             (StepName::Scope, _) => detail::scope(decision, verdict),
         };
         Step { name, verdict, reason: end.denial.filter(|_| verdict == Verdict::Refused), detail }

@@ -19,8 +19,8 @@
 //! | [`denial`] | why a request is denied, with texts and stable reason codes; outcomes |
 //! | [`snapshot`] | the binary format in which gateways receive keys |
 //! | [`audit`] | the audit record of one call, and the batches in which filters deliver records |
-//! | [`payload`] | the arguments of a call: how much is recorded, and what is redacted |
-//! | `redaction` | redacts secrets in text from clients |
+//! | [`payload`] | the arguments of a call: how much is recorded, and which fields are redacted |
+//! | [`redaction`] | finds and redacts secrets in text from clients |
 //! | [`scan`] | finds keys in a text |
 //! | [`gateway`] | the JSON messages between a gateway and the control plane |
 //! | [`time`] | instants |
@@ -47,7 +47,7 @@ pub mod path;
 pub mod payload;
 pub mod policy;
 pub mod policy_diff;
-mod redaction;
+pub mod redaction;
 pub mod scan;
 pub mod scope;
 pub mod snapshot;

@@ -7,6 +7,7 @@
 mod check;
 mod document;
 mod method;
+mod recorded_path;
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -18,6 +19,7 @@ use self::check::{check_payloads, check_scopes, check_template};
 pub use self::document::{PolicyDocument, PolicyError, RouteDefinition, ScopeDefinition};
 pub(crate) use self::document::{default_true, is_true};
 pub use self::method::{InvalidMethodSelector, MethodSelector};
+use self::recorded_path::{RedactedPrefix, RedactedSegment};
 use crate::key::KeyPrefix;
 use crate::path::{AmbiguousPath, Target, decode};
 use crate::scope::Scope;
@@ -36,12 +38,16 @@ pub struct Policy {
     /// The templates with percent-decoded literals. `None` if no literal is encoded.
     decoded: Option<matchit::Router<usize>>,
     endpoints: Vec<Endpoint>,
+    /// The beginnings of templates before their first redacted parameter, without duplicates.
+    redacted_prefixes: Vec<RedactedPrefix>,
 }
 
 #[derive(Clone)]
 struct Endpoint {
     template: String,
     methods: Vec<Mapping>,
+    /// The redacted parameters, sorted. The routes of one template redact the same parameters together.
+    redacted: Vec<RedactedSegment>,
 }
 
 #[derive(Clone)]
@@ -60,6 +66,8 @@ pub struct Route<'p> {
     pub scope: Option<&'p Scope>,
     /// Whether the arguments of the call are recorded.
     pub payload: bool,
+    /// The parameters that are redacted in the recorded path.
+    pub(crate) redacted: &'p [RedactedSegment],
 }
 
 // === impl Policy ===
@@ -100,13 +108,14 @@ impl Policy {
                         |conflict: matchit::InsertError| PolicyError::new(at("path"), conflict.to_string());
                     templates.insert(route.path.clone(), endpoints.len()).map_err(known)?;
                     decoded.insert(decoded_template(&route.path), endpoints.len()).map_err(known)?;
-                    endpoints.push(Endpoint { template: route.path.clone(), methods: Vec::new() });
+                    endpoints.push(Endpoint::new(&route.path));
                     endpoints.len() - 1
                 }
             };
             let Some(endpoint) = endpoints.get_mut(endpoint) else {
                 continue;
             };
+            endpoint.redact(&route.redact).map_err(|message| PolicyError::new(at("redact"), message))?;
             for selector in &route.methods {
                 if endpoint.methods.iter().any(|known| known.selector == *selector) {
                     let message =
@@ -121,7 +130,12 @@ impl Policy {
             }
         }
         let is_encoded = endpoints.iter().any(|endpoint| endpoint.template.contains('%'));
-        Ok(Self { document, templates, decoded: is_encoded.then_some(decoded), endpoints })
+        let mut redacted_prefixes: Vec<RedactedPrefix> =
+            endpoints.iter().filter_map(Endpoint::redacted_prefix).collect();
+        redacted_prefixes.sort_unstable();
+        redacted_prefixes.dedup();
+        let decoded = is_encoded.then_some(decoded);
+        Ok(Self { document, templates, decoded, endpoints, redacted_prefixes })
     }
 
     /// The document that the policy was compiled from.
@@ -187,6 +201,27 @@ impl Policy {
 // === impl Endpoint ===
 
 impl Endpoint {
+    fn new(template: &str) -> Self {
+        Self { template: template.to_owned(), methods: Vec::new(), redacted: Vec::new() }
+    }
+
+    /// Adds parameters to redact.
+    fn redact(&mut self, names: &[String]) -> Result<(), String> {
+        for name in names {
+            let parameter = RedactedSegment::find(&self.template, name)
+                .ok_or_else(|| format!("{name:?} is not a parameter of {}", self.template))?;
+            if !self.redacted.contains(&parameter) {
+                self.redacted.push(parameter);
+            }
+        }
+        self.redacted.sort_unstable();
+        Ok(())
+    }
+
+    fn redacted_prefix(&self) -> Option<RedactedPrefix> {
+        self.redacted.first().map(|first| RedactedPrefix::new(&self.template, *first))
+    }
+
     fn route(&self, method: &[u8]) -> Route<'_> {
         let mapping = self
             .methods
@@ -198,6 +233,7 @@ impl Endpoint {
             template: &self.template,
             scope: mapping.map(|mapping| &mapping.scope),
             payload: mapping.is_some_and(|mapping| mapping.payload),
+            redacted: &self.redacted,
         }
     }
 }

@@ -73,7 +73,7 @@ pub struct RouteDiff {
     pub added: Vec<MappedRoute>,
     /// Entries that are only in the earlier document.
     pub removed: Vec<MappedRoute>,
-    /// Routes whose required scope or recording of arguments differs.
+    /// Those whose required scope, recording of arguments or redaction differs.
     pub changed: Vec<ChangedRoute>,
 }
 
@@ -90,6 +90,9 @@ pub struct MappedRoute {
     /// Whether the arguments of calls are recorded. Omitted if true.
     #[serde(default = "default_true", skip_serializing_if = "is_true")]
     pub payload: bool,
+    /// Parameters of the path that are redacted in records. Omitted if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub redact: Vec<String>,
 }
 
 /// A route that is in both documents.
@@ -106,6 +109,9 @@ pub struct ChangedRoute {
     /// Whether the arguments of calls are recorded, if it differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<Change<bool>>,
+    /// Parameters of the path that are redacted in records, if they differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redact: Option<Change<Vec<String>>>,
 }
 
 /// The mapping of one path and method in a policy.
@@ -113,6 +119,8 @@ pub struct ChangedRoute {
 struct Mapping {
     scope: Scope,
     payload: bool,
+    /// Sorted.
+    redact: Vec<String>,
 }
 
 /// The differences between two maps, sorted by key.
@@ -173,8 +181,13 @@ fn scopes(document: &PolicyDocument) -> BTreeMap<Scope, String> {
 impl RouteDiff {
     fn between(before: &PolicyDocument, after: &PolicyDocument) -> Self {
         let Differences { added, removed, changed } = compare(routes(before), routes(after));
-        let route =
-            |((path, method), Mapping { scope, payload })| MappedRoute { path, method, scope, payload };
+        let route = |((path, method), Mapping { scope, payload, redact })| MappedRoute {
+            path,
+            method,
+            scope,
+            payload,
+            redact,
+        };
         Self {
             added: added.into_iter().map(route).collect(),
             removed: removed.into_iter().map(route).collect(),
@@ -185,6 +198,7 @@ impl RouteDiff {
                     method,
                     scope: change(&before.scope, &after.scope),
                     payload: change(&before.payload, &after.payload),
+                    redact: change(&before.redact, &after.redact),
                 })
                 .collect(),
         }
@@ -193,7 +207,11 @@ impl RouteDiff {
 
 fn routes(document: &PolicyDocument) -> BTreeMap<(String, MethodSelector), Mapping> {
     let mapped = document.routes.iter().flat_map(|route| {
-        let mapping = || Mapping { scope: route.scope.clone(), payload: route.payload };
+        let mut redact = route.redact.clone();
+        redact.sort_unstable();
+        redact.dedup();
+        let mapping =
+            move || Mapping { scope: route.scope.clone(), payload: route.payload, redact: redact.clone() };
         route.methods.iter().map(move |method| ((route.path.clone(), method.clone()), mapping()))
     });
     mapped.collect()

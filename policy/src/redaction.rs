@@ -1,8 +1,9 @@
-//! Redacts secrets that are in a text by mistake.
+//! Finds and redacts secrets that are in a text by mistake.
 
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::path::decode_hex;
 
@@ -34,7 +35,7 @@ struct Candidate {
 }
 
 /// Replaces anything in the form of a key or token, whatever its prefix and position, percent-encoded or not.
-/// The marker stays, to show what was removed. One pass, however many markers there are.
+/// The marker stays, to show what was there.
 pub(crate) fn redact(text: String) -> String {
     let clean = match redact_bytes(text.as_bytes()) {
         Cow::Borrowed(_) => None,
@@ -45,21 +46,41 @@ pub(crate) fn redact(text: String) -> String {
 }
 
 /// Like [`redact`], for bytes that may not be UTF-8.
-pub(crate) fn redact_bytes(bytes: &[u8]) -> Cow<'_, [u8]> {
+fn redact_bytes(bytes: &[u8]) -> Cow<'_, [u8]> {
     // Every marker contains an underscore, encoded or not.
     if !bytes.iter().any(|byte| matches!(byte, b'_' | b'%')) {
         return Cow::Borrowed(bytes);
     }
-    let encoded = bytes.contains(&b'%');
-    Cow::Owned(if encoded { replace(bytes, decoded(bytes)) } else { replace(bytes, characters(bytes)) })
+    let is_encoded = bytes.contains(&b'%');
+    let secrets = if is_encoded { find(decoded(bytes)) } else { find(characters(bytes)) };
+    if secrets.is_empty() { Cow::Borrowed(bytes) } else { Cow::Owned(replace(bytes, &secrets)) }
 }
 
-fn replace(bytes: &[u8], characters: impl IntoIterator<Item = Character>) -> Vec<u8> {
-    let between = |start: usize, end: usize| bytes.get(start..end).unwrap_or_default();
-    let mut clean = Vec::with_capacity(bytes.len());
+/// Finds the random characters of everything in the form of a key or token in a text without encoded characters. Sorted, and
+/// without overlaps.
+pub fn find_secrets(text: &[u8]) -> Vec<Range<usize>> {
+    find(characters(text))
+}
+
+/// Replaces ranges of a text, which are sorted and do not overlap, by [`REDACTED`].
+pub fn replace(text: &[u8], ranges: &[Range<usize>]) -> Vec<u8> {
+    let mut clean = Vec::with_capacity(text.len());
     let mut copied = 0;
+    for range in ranges {
+        clean.extend_from_slice(text.get(copied..range.start).unwrap_or_default());
+        clean.extend_from_slice(REDACTED.as_bytes());
+        copied = range.end;
+    }
+    clean.extend_from_slice(text.get(copied..).unwrap_or_default());
+    clean
+}
+
+/// The places of secrets in the original text. One pass, however many markers there are.
+fn find(characters: impl IntoIterator<Item = Character>) -> Vec<Range<usize>> {
+    let mut secrets = Vec::new();
     let mut recent = [0u8; MAX_MARKER_LENGTH];
     let mut candidate: Option<Candidate> = None;
+    let mut last = 0;
     for Character { byte, start, end } in characters {
         recent.rotate_left(1);
         recent[MAX_MARKER_LENGTH - 1] = byte;
@@ -67,12 +88,11 @@ fn replace(bytes: &[u8], characters: impl IntoIterator<Item = Character>) -> Vec
             if let Some(candidate) = &mut candidate {
                 candidate.length += 1;
             }
+            last = end;
             continue;
         }
         if let Some(secret) = candidate.take().filter(Candidate::is_secret) {
-            clean.extend_from_slice(between(copied, secret.start));
-            clean.extend_from_slice(REDACTED.as_bytes());
-            copied = start;
+            secrets.push(secret.start..start);
         }
         // The underscore at the end of one marker may start the next one.
         if MARKERS.iter().any(|marker| recent.ends_with(marker)) {
@@ -80,12 +100,9 @@ fn replace(bytes: &[u8], characters: impl IntoIterator<Item = Character>) -> Vec
         }
     }
     if let Some(secret) = candidate.filter(Candidate::is_secret) {
-        clean.extend_from_slice(between(copied, secret.start));
-        clean.extend_from_slice(REDACTED.as_bytes());
-        copied = bytes.len();
+        secrets.push(secret.start..last);
     }
-    clean.extend_from_slice(between(copied, bytes.len()));
-    clean
+    secrets
 }
 
 fn characters(text: &[u8]) -> impl Iterator<Item = Character> {

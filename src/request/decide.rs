@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
-use omniflow_policy::audit::AuditKey;
+use omniflow_policy::audit::{AuditKey, MAX_PATH, clip};
 use omniflow_policy::authorize::{Call, CredentialView, Request, authorize};
 use omniflow_policy::credential::{find_credential, find_method};
 use omniflow_policy::denial::{Denial, Outcome};
 use omniflow_policy::limit::{INTROSPECTION_LIMIT_NAME, LimitDecision, LimitReport};
+use omniflow_policy::path::split_query;
 use omniflow_policy::scope::Scope;
 use omniflow_policy::time::{MonotonicNanos, UnixMillis};
 
@@ -19,6 +20,8 @@ use crate::vm::Vm;
 /// A decision, with everything that follows from it.
 pub(super) struct Decision {
     pub(super) outcome: Outcome,
+    /// The path as it is recorded.
+    pub(super) path: String,
     /// The template of the route.
     pub(super) endpoint: Option<String>,
     pub(super) key: Option<AuditKey>,
@@ -47,9 +50,10 @@ pub(super) struct DenialDetails {
 
 impl Decision {
     /// A decision on a client without a known key.
-    fn unidentified(outcome: Outcome, endpoint: Option<String>) -> Self {
+    fn unidentified(outcome: Outcome, path: String, endpoint: Option<String>) -> Self {
         Self {
             outcome,
+            path,
             endpoint,
             key: None,
             scopes: String::new(),
@@ -72,7 +76,9 @@ pub(super) fn decide(
 ) -> Decision {
     let mut snapshot = vm.snapshot.borrow_mut();
     let Some((policy, segments)) = snapshot.open(monotonic, vm.config.max_snapshot_age) else {
-        return Decision::unidentified(Outcome::Denied(Denial::PolicyUnavailable), None);
+        // Without a policy, only the control plane can redact the path.
+        let path = clip(split_query(request.target()).0, MAX_PATH);
+        return Decision::unidentified(Outcome::Denied(Denial::PolicyUnavailable), path, None);
     };
     let settings = &vm.config.settings;
     let method = find_method(request.iter(), request.method(), settings.method_override);
@@ -99,12 +105,13 @@ pub(super) fn decide(
             None
         })
     });
+    let path = policy.recorded_path(decision.route, request.target());
     let endpoint = decision.route.map(|route| route.template.to_owned());
     if segment_unavailable {
-        return Decision::unidentified(Outcome::Denied(Denial::PolicyUnavailable), endpoint);
+        return Decision::unidentified(Outcome::Denied(Denial::PolicyUnavailable), path, endpoint);
     }
     let Some(key) = decision.credential else {
-        return Decision::unidentified(decision.outcome, endpoint);
+        return Decision::unidentified(decision.outcome, path, endpoint);
     };
     let mut details = DenialDetails::default();
     if decision.outcome == Outcome::Denied(Denial::InsufficientScope) {
@@ -120,6 +127,7 @@ pub(super) fn decide(
     let is_introspection = decision.is_introspection && outcome == Outcome::Allowed;
     Decision {
         outcome,
+        path,
         endpoint,
         key: Some(AuditKey {
             id: key.key_id,

@@ -3,8 +3,7 @@
 use std::net::IpAddr;
 
 use omniflow_policy::audit::{
-    ArgumentHash, AuditKey, AuditRecord, Interruption, MAX_METHOD, MAX_PATH, MAX_REQUEST_ID, UnboundedCall,
-    clip,
+    ArgumentHash, AuditKey, AuditRecord, Interruption, MAX_METHOD, MAX_REQUEST_ID, UnboundedCall, clip,
 };
 use omniflow_policy::denial::Outcome;
 use omniflow_policy::limit::LimitReport;
@@ -55,14 +54,14 @@ impl CallRecord {
         began: MonotonicNanos,
         end_of_stream: bool,
     ) -> Self {
-        let (path, query) = split_query(request.target());
+        let query = split_query(request.target()).1;
         let key = decision.key.as_ref().map(|key| key.id);
         let keeps_payload = decision.payload_bytes > 0 && !(query.is_empty() && end_of_stream);
         Self {
             time,
             began,
             method: clip(request.method(), MAX_METHOD),
-            path: clip(path, MAX_PATH),
+            path: decision.path,
             request_id: clip(request.id(), MAX_REQUEST_ID),
             source,
             outcome: decision.outcome,

@@ -253,8 +253,7 @@ pub struct ReplayCountsJson {
     /// Calls whose decision does not depend on the policy: calls without a key, with an invalid key, or from an address
     /// from which the key may not be used.
     pub unaffected: u64,
-    /// Calls that cannot be tested because the path was truncated or redacted in the record, or because the key no
-    /// longer exists.
+    /// Calls whose record has too little detail: the path was truncated, its route depends on a redacted part, or the key no longer exists.
     pub not_replayable: u64,
     /// Number of keys with calls that would newly be refused.
     pub keys_newly_refused: usize,

@@ -188,6 +188,9 @@ pub struct RouteDefinition {
     /// Whether the arguments of calls are stored; absent if true.
     #[schema(required = false)]
     payload: bool,
+    /// Parameters of the path whose values are redacted in records; absent if empty.
+    #[schema(required = false)]
+    redact: Vec<String>,
 }
 
 /// The parts of the call arguments that are stored.
@@ -253,6 +256,9 @@ pub struct MappedRoute {
     /// Whether the arguments of calls are stored; absent if true.
     #[schema(required = false)]
     payload: bool,
+    /// Parameters of the path whose values are redacted in records; absent if empty.
+    #[schema(required = false)]
+    redact: Vec<String>,
 }
 
 /// A route that exists in both policies.
@@ -266,6 +272,9 @@ pub struct ChangedRoute {
     /// Whether call arguments are stored, if different.
     #[schema(required = false)]
     payload: ChangedFlag,
+    /// Parameters of the path that are redacted in records, if they differ.
+    #[schema(required = false)]
+    redact: ChangedNames,
 }
 
 /// A string before and after.
@@ -275,7 +284,14 @@ pub struct ChangedText {
     after: String,
 }
 
-/// A flag, before and after.
+/// A list of names before and after.
+#[derive(ToSchema)]
+pub struct ChangedNames {
+    before: Vec<String>,
+    after: Vec<String>,
+}
+
+/// A flag before and after.
 #[derive(ToSchema)]
 pub struct ChangedFlag {
     before: bool,

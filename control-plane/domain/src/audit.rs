@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use omniflow_policy::audit::{AuditKey, Interruption, REDACTED, ReportedGapCause, TRUNCATED};
+use omniflow_policy::audit::{AuditKey, Interruption, ReportedGapCause, TRUNCATED};
 use omniflow_policy::denial::Outcome;
 use omniflow_policy::digest::Digest;
+use omniflow_policy::redaction::REDACTED;
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
@@ -144,13 +145,18 @@ pub struct InvalidCause;
 // === impl RecordedCall ===
 
 impl RecordedCall {
-    /// Whether the path is exactly what the client sent: the record is not aggregated, and the path is not truncated,
-    /// contains no redacted parts, and was valid UTF-8.
+    /// Whether the path is what the client sent, apart from redacted segments: not that of aggregated calls, not truncated, without a
+    /// segment of which a part was redacted, and UTF-8.
     pub fn is_path_whole(&self) -> bool {
         !self.path.is_empty()
             && !self.path.ends_with(TRUNCATED)
-            && !self.path.contains(REDACTED)
+            && !self.path.split('/').any(|segment| segment != REDACTED && segment.contains(REDACTED))
             && !self.path.contains(char::REPLACEMENT_CHARACTER)
+    }
+
+    /// Whether segments of the path were redacted.
+    pub fn has_redacted_segments(&self) -> bool {
+        self.path.split('/').any(|segment| segment == REDACTED)
     }
 }
 

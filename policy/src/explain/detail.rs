@@ -5,12 +5,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::Verdict;
-use crate::audit::{MAX_METHOD, MAX_PATH, clip};
+use crate::audit::{MAX_METHOD, clip};
 use crate::authorize::{CredentialView, Decision, Request};
 use crate::credential::SentCredential;
 use crate::denial::{Denial, Outcome};
 use crate::limit::{INTROSPECTION_LIMIT, LimitDecision, LimitReport, RateLimit};
-use crate::path::split_query;
 use crate::policy::Policy;
 use crate::time::UnixMillis;
 
@@ -97,10 +96,10 @@ pub(super) fn address(decision: &Decision<'_, '_>, verdict: Verdict, request: &R
     }
 }
 
-pub(super) fn route(decision: &Decision<'_, '_>, request: &Request<'_>) -> String {
+pub(super) fn route(policy: &Policy, decision: &Decision<'_, '_>, request: &Request<'_>) -> String {
     // Clients put secrets into paths.
     let method = clip(request.method, MAX_METHOD);
-    let path = clip(split_query(request.target).0, MAX_PATH);
+    let path = policy.recorded_path(decision.route, request.target);
     match (decision.outcome, decision.route) {
         (Outcome::Denied(Denial::AmbiguousPath), _) => {
             format!(

@@ -107,6 +107,26 @@ fn a_secret_in_the_path_is_redacted() {
 }
 
 #[test]
+fn redacted_parameters_are_not_shown() {
+    let document = r#"{"scopes": [{"name": "contacts:read"}], "routes": [
+        {"path": "/contacts/{email}", "methods": ["GET"], "scope": "contacts:read", "redact": ["email"]}]}"#;
+    let policy = Policy::compile(PolicyDocument::from_json(document.as_bytes()).unwrap()).unwrap();
+    let settings = settings();
+    for (method, target) in [
+        ("GET", "/contacts/zoe@example.com"),
+        ("PUT", "/contacts/zoe@example.com"),
+        ("GET", "/contacts/zoe@example.com/"),
+        ("GET", "/contacts//zoe@example.com"),
+    ] {
+        let request = request(method, target);
+        let decision = authorize_credential(&policy, &settings, &request, credential(&[]));
+        let steps = explain(&policy, None, &request, &decision, None);
+        assert!(steps.iter().all(|step| !step.detail.contains("zoe")), "{steps:?}");
+        assert!(steps[4].detail.contains("/contacts/***"), "{steps:?}");
+    }
+}
+
+#[test]
 fn a_request_without_a_key_that_passes_reaches_only_the_first_step() {
     let policy = Policy::compile(PolicyDocument::default()).unwrap();
     let settings = settings();

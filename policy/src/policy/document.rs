@@ -59,6 +59,10 @@ pub struct RouteDefinition {
     /// true.
     #[serde(default = "default_true", skip_serializing_if = "is_true")]
     pub payload: bool,
+    /// Parameters of the path whose values are redacted before a call to the path is recorded, whatever its
+    /// method. Omitted if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub redact: Vec<String>,
 }
 
 /// An error in a policy document, with its location.
@@ -148,6 +152,7 @@ fn resource(name: &str, methods: &MethodSelector, scope: &str) -> Option<[RouteD
         methods: vec![methods.clone()],
         scope: scope.clone(),
         payload: true,
+        redact: Vec::new(),
     }))
 }
 

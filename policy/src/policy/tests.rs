@@ -178,6 +178,10 @@ fn errors_point_to_the_invalid_field() {
         (r#"[{"path": "/a", "methods": ["GET", "GET"], "scope": "a:read"}]"#, "/routes/0/methods"),
         (r#"[{"path": "/a", "methods": ["any"], "scope": "b:read"}]"#, "/routes/0/scope"),
         (
+            r#"[{"path": "/a/{b}", "methods": ["any"], "scope": "a:read", "redact": ["c"]}]"#,
+            "/routes/0/redact",
+        ),
+        (
             r#"[{"path": "/a/{b}", "methods": ["GET"], "scope": "a:read"},
                 {"path": "/a/{c}", "methods": ["PUT"], "scope": "a:write"}]"#,
             "/routes/1/path",

@@ -19,6 +19,8 @@ fn every_kind_of_difference_is_reported() {
             {"path": "/b", "methods": ["write", "GET"], "scope": "a:read"},
             {"path": "/a", "methods": ["any"], "scope": "a:read"},
             {"path": "/c", "methods": ["any"], "scope": "a:read"},
+            {"path": "/d/{x}/{y}", "methods": ["any"], "scope": "a:read", "redact": ["y", "x"]},
+            {"path": "/e/{x}", "methods": ["any"], "scope": "a:read"},
         ],
     }));
     let after = document(json!({
@@ -28,6 +30,8 @@ fn every_kind_of_difference_is_reported() {
             {"path": "/b", "methods": ["read"], "scope": "b:read"},
             {"path": "/a", "methods": ["any"], "scope": "a:read"},
             {"path": "/c", "methods": ["any"], "scope": "a:read", "payload": false},
+            {"path": "/d/{x}/{y}", "methods": ["any"], "scope": "a:read", "redact": ["x", "y"]},
+            {"path": "/e/{x}", "methods": ["any"], "scope": "a:read", "redact": ["x"]},
         ],
     }));
     let diff = PolicyDiff::between(&before, &after);
@@ -43,6 +47,7 @@ fn every_kind_of_difference_is_reported() {
             "changed": [
                 {"path": "/b", "method": "GET", "scope": {"before": "a:read", "after": "b:read"}},
                 {"path": "/c", "method": "any", "payload": {"before": true, "after": false}},
+                {"path": "/e/{x}", "method": "any", "redact": {"before": [], "after": ["x"]}},
             ],
         },
     });
@@ -77,6 +82,7 @@ fn documents() -> impl Strategy<Value = PolicyDocument> {
             .into_iter()
             .map(|((path, method), (needed, payload))| RouteDefinition {
                 payload,
+                redact: Vec::new(),
                 path: format!("/{path}"),
                 methods: vec![["read", "write", "any", "GET"][method].parse().unwrap()],
                 scope: scope(needed),

@@ -182,3 +182,29 @@ async fn the_command_line_shows_what_it_can_set() {
     assert!(said.starts_with(&format!("omf: {path}: line 8: /routes/0/path: ")), "{said}");
     assert_eq!(document(&stack).await, edited);
 }
+
+#[tokio::test]
+async fn redacted_parameters_are_in_no_record() {
+    let stack = Stack::start(StackOptions::workers(1)).await.unwrap();
+    let route =
+        json!({"path": "/people/{email}", "methods": ["read"], "scope": "orders:read", "redact": ["email"]});
+    put(&stack, 200, "/v1/policy?wait=10s", &with_orders(document(&stack).await, &[route])).await;
+    let key = stack.live_key("people", &["orders:read"]).await.unwrap();
+    for (method, path, status) in [
+        ("GET", "/people/zoe@example.com", 200),
+        ("PUT", "/people/zoe@example.com", 403),
+        ("GET", "/people/zoe@example.com/", 403),
+        ("GET", "/people//zoe%40example.com", 400),
+    ] {
+        let answer = stack.call(Call::new(method, path).bearer(&key.secret)).await.unwrap();
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
+    }
+    let records = eventually(WAIT, || async {
+        let records = stack.control_plane.audit("key=people").await?;
+        ensure!(records.len() == 4, "{} of 4 records", records.len());
+        Ok(records)
+    })
+    .await
+    .unwrap();
+    assert!(records.iter().all(|record| record["path"] == "/people/***"), "{records:?}");
+}

@@ -61,7 +61,11 @@ fn describe(diff: &PolicyDiffJson) -> String {
     }
     for (sign, list) in [('-', &routes.removed), ('+', &routes.added)] {
         lines.extend(list.iter().map(|one| {
-            format!("{sign} route {} {} ({})", cell(&one.method), cell(&one.path), cell(&one.scope))
+            let redacted = match one.redact.as_slice() {
+                [] => String::new(),
+                names => format!(", redact {}", cell_of_list(names)),
+            };
+            format!("{sign} route {} {} ({}{redacted})", cell(&one.method), cell(&one.path), cell(&one.scope))
         }));
     }
     lines.extend(routes.changed.iter().flat_map(describe_route));
@@ -75,7 +79,10 @@ fn describe_route(changed: &ChangedRoute) -> impl Iterator<Item = String> {
     let route = format!("route {} {}", cell(&changed.method), cell(&changed.path));
     let scope = changed.scope.as_ref().map(|scope| format!("~ {route}: {}", change(scope)));
     let payload = changed.payload.as_ref().map(|payload| format!("~ {route}: payload {}", change(payload)));
-    scope.into_iter().chain(payload)
+    let redact = changed.redact.as_ref().map(|Change { before, after }| {
+        format!("~ {route}: redact {} -> {}", json_text(before), json_text(after))
+    });
+    scope.into_iter().chain(payload).chain(redact)
 }
 
 fn change(change: &Change<impl Display>) -> String {
@@ -103,13 +110,15 @@ mod tests {
                 "changed": [
                     route("/y", json!({"before": "a:b", "after": "c:d"})),
                     {"path": "/z", "method": "read", "payload": {"before": true, "after": false}},
+                    {"path": "/u/{x}", "method": "read", "redact": {"before": [], "after": ["x"]}},
                 ],
             },
             "payloads": {"before": {"max_bytes": 65_536}, "after": {"max_bytes": 0}},
         });
         let expected = "~ imported_keys: false -> true\n~ payloads: {\"max_bytes\":65536} -> {\"max_bytes\":0}\n\
                         + scope a:b\n~ scope c:d: x -> y\n- route read /x (a:b)\n\
-                        ~ route read /y: a:b -> c:d\n~ route read /z: payload true -> false\n";
+                        ~ route read /y: a:b -> c:d\n~ route read /z: payload true -> false\n\
+                        ~ route read /u/{x}: redact [] -> [\"x\"]\n";
         let read = |diff: Value| serde_json::from_value::<PolicyDiffJson>(diff).unwrap();
         assert_eq!(describe(&read(diff)), expected);
         let none = json!({"added": [], "removed": [], "changed": []});

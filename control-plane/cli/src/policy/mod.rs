@@ -69,6 +69,7 @@ const ROUTE_COLUMNS: &[Column<RouteDefinition>] = &[
     ("METHODS", |route| cell_of_list(&route.methods)),
     ("PATH", |route| cell(&route.path)),
     ("SCOPE", |route| cell(&route.scope)),
+    ("REDACTED", |route| cell_of_list(&route.redact)),
 ];
 const SCOPE_COLUMNS: &[Column<ScopeDefinition>] =
     &[("SCOPE", |scope| cell(&scope.name)), ("ALLOWS", |scope| cell(&scope.description))];

@@ -92,18 +92,30 @@ impl From<PolicyComparison> for Difference {
     }
 }
 
+/// Formats the redacted parameters of a route.
+fn redacted(parameters: &[String]) -> String {
+    if parameters.is_empty() {
+        "nothing redacted".to_owned()
+    } else {
+        format!("redacted: {}", parameters.join(" "))
+    }
+}
+
 // === impl Line ===
 
 impl Line {
     fn route(kind: &'static str, route: MappedRoute) -> Self {
-        let MappedRoute { path, method, scope, payload } = route;
-        let needs = format!("{scope}{}", if payload { "" } else { ", payload not stored" });
+        let MappedRoute { path, method, scope, payload, redact } = route;
+        let mut needs = format!("{scope}{}", if payload { "" } else { ", payload not stored" });
+        if !redact.is_empty() {
+            needs = format!("{needs}, {}", redacted(&redact));
+        }
         let (before, after) = if kind == "removed" { (needs, String::new()) } else { (String::new(), needs) };
         Self { kind, what: "route", name: format!("{} {path}", String::from(method)), before, after }
     }
 
     fn changed_route(route: ChangedRoute) -> Self {
-        let ChangedRoute { path, method, scope, payload } = route;
+        let ChangedRoute { path, method, scope, payload, redact } = route;
         let stored = |payload: bool| if payload { "payload stored" } else { "payload not stored" }.to_owned();
         let mut sides = (Vec::new(), Vec::new());
         if let Some(change) = scope {
@@ -113,6 +125,10 @@ impl Line {
         if let Some(change) = payload {
             sides.0.push(stored(change.before));
             sides.1.push(stored(change.after));
+        }
+        if let Some(change) = redact {
+            sides.0.push(redacted(&change.before));
+            sides.1.push(redacted(&change.after));
         }
         Self {
             kind: "changed",

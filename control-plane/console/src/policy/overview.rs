@@ -36,6 +36,7 @@ pub(super) struct Route {
     pub(super) path: String,
     pub(super) methods: Vec<String>,
     pub(super) scope: String,
+    pub(super) redacted: Vec<String>,
     pub(super) keeps_payload: bool,
     pub(super) calls: String,
 }
@@ -97,6 +98,7 @@ fn routes(document: &PolicyDocument) -> Vec<Route> {
     let route = |route: &omniflow_policy::policy::RouteDefinition| Route {
         methods: route.methods.iter().cloned().map(String::from).collect(),
         scope: route.scope.to_string(),
+        redacted: route.redact.clone(),
         keeps_payload: route.payload && document.payloads.max_bytes > 0,
         calls: path_with_query("/audit", [("endpoint", route.path.as_str())]),
         path: route.path.clone(),

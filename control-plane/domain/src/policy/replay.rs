@@ -40,7 +40,7 @@ pub struct ReplayCounts {
     pub newly_allowed: u64,
     /// Decided before the policy is consulted: no valid key, or not from an allowed address.
     pub unaffected: u64,
-    /// Recorded with too little detail: the path was truncated or redacted, or the key no longer exists.
+    /// Recorded with too little detail: the path was cut, what was redacted in it could decide its route, or the key no longer exists.
     pub not_replayable: u64,
     /// Keys whose calls would be refused.
     pub keys_newly_refused: usize,

@@ -177,6 +177,13 @@ impl Replay {
         if !call.is_path_whole() {
             return Err(Unaffected::Unknown);
         }
+        if call.has_redacted_segments() {
+            let endpoint = call.endpoint.as_deref();
+            let policies = [&*self.current, &self.draft];
+            if !policies.iter().all(|policy| policy.determines_route(endpoint, &call.path)) {
+                return Err(Unaffected::Unknown);
+            }
+        }
         let key = call.key_id.ok_or(Unaffected::ByPolicy)?;
         let grant = self.grants.get(&key).and_then(Option::as_ref).ok_or(Unaffected::Unknown)?;
         if grant.revoked {
