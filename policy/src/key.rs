@@ -17,8 +17,8 @@ use crate::digest::Digest;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const RANDOM_LENGTH: usize = 40;
 const CHECKSUM_LENGTH: usize = 6;
-/// Number of characters of a key after its environment.
-pub(crate) const BODY_LENGTH: usize = RANDOM_LENGTH + CHECKSUM_LENGTH;
+/// Number of characters of a key after its environment, and of a control-plane token after its kind.
+pub const SECRET_LENGTH: usize = RANDOM_LENGTH + CHECKSUM_LENGTH;
 /// The part of a control-plane token in the place of a key's environment.
 const TOKEN_KIND: &str = "token";
 
@@ -91,7 +91,7 @@ impl KeyPrefix {
                 Some((environment, rest.strip_prefix(b"_")?))
             })
             .ok_or(MalformedKey)?;
-        if body.len() != BODY_LENGTH || !body.iter().all(u8::is_ascii_alphanumeric) {
+        if body.len() != SECRET_LENGTH || !body.iter().all(u8::is_ascii_alphanumeric) {
             return Err(MalformedKey);
         }
         let (covered, stated) =
@@ -203,7 +203,7 @@ pub fn compose_token(prefix: &KeyPrefix, random: &mut impl FnMut() -> u8) -> Sec
 fn compose(head: String, random: &mut impl FnMut() -> u8) -> Secret {
     let mut text = Zeroizing::new(head);
     // Avoids reallocation, which would leave a copy of the secret in memory.
-    text.reserve_exact(BODY_LENGTH);
+    text.reserve_exact(SECRET_LENGTH);
     let mut left = RANDOM_LENGTH;
     while left > 0 {
         // 248 is the largest multiple of 62 in a byte. Larger bytes are drawn again, so that all characters

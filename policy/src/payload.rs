@@ -1,17 +1,16 @@
 //! The arguments of a call: how much of them is recorded, and what is redacted.
 //!
 //! The filter captures them as they pass ([`PayloadCapture`]); the control plane redacts them before it
-//! stores them ([`CallPayload::redacted`]).
+//! stores them.
 
 mod field;
-mod redact;
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::field::{FieldPointer, InvalidFieldPointer, MAX_FIELD_LENGTH};
+pub use self::field::{ANY_NAME, FieldPointer, InvalidFieldPointer, MAX_FIELD_LENGTH};
 
 /// Maximum value of [`PayloadPolicy::max_bytes`]. With its record, such a payload fits into one batch.
 pub const MAX_PAYLOAD_BYTES: u32 = 256 * 1024;
@@ -62,7 +61,7 @@ pub enum PayloadState {
     /// The content is missing: the gateway's buffer was full.
     NoRoom,
     /// The body is missing: the policy redacts fields, and the body is not in a format in which they can be
-    /// found.
+    /// found; or the search for secrets in it would exceed its limit.
     NotRedactable,
 }
 

@@ -2,7 +2,7 @@
 
 use alloc::format;
 
-use crate::key::{BODY_LENGTH, Environment, KeyPrefix, MalformedKey};
+use crate::key::{Environment, KeyPrefix, MalformedKey, SECRET_LENGTH};
 
 /// Minimum number of letters and digits after `omf_live_` for a match. Shorter ones are common in
 /// documentation.
@@ -48,9 +48,9 @@ fn match_key<'a>(prefix: &KeyPrefix, text: &'a str, head: usize) -> Option<KeyMa
         Some(text.len() - rest.len())
     })?;
     let body = text.get(start..)?.bytes().take_while(u8::is_ascii_alphanumeric).count();
-    let end = start + BODY_LENGTH;
+    let end = start + SECRET_LENGTH;
     // A key is a key even if letters or digits follow it directly.
-    if body >= BODY_LENGTH
+    if body >= SECRET_LENGTH
         && let Some(key) = text.get(..end)
         && let Ok(environment) = prefix.check(key.as_bytes())
     {

@@ -52,6 +52,8 @@ pub struct LeakReportJson {
     pub unknown: usize,
     /// Number of secrets in another format that match no key.
     pub malformed: usize,
+    /// Whether the whole text was searched; false if decoding its encoded parts exceeded the limit.
+    pub complete: bool,
     /// Enforcement status of the change. Present only with `?wait=`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = EnforcementJson)]
@@ -189,11 +191,12 @@ const fn yes() -> bool {
 
 impl From<LeakReport> for LeakReportJson {
     fn from(report: LeakReport) -> Self {
-        let LeakReport { keys, unknown, malformed, enforcement } = report;
+        let LeakReport { keys, unknown, malformed, is_complete, enforcement } = report;
         Self {
             keys: keys.into_iter().map(LeakedKeyJson::from).collect(),
             unknown,
             malformed,
+            complete: is_complete,
             enforcement: enforcement.map(EnforcementJson::from),
         }
     }

@@ -272,7 +272,7 @@ pub struct ChangedRoute {
     /// Whether call arguments are stored, if different.
     #[schema(required = false)]
     payload: ChangedFlag,
-    /// Parameters of the path that are redacted in records, if they differ.
+    /// Parameters of the path that are redacted in records, if different.
     #[schema(required = false)]
     redact: ChangedNames,
 }
@@ -284,14 +284,14 @@ pub struct ChangedText {
     after: String,
 }
 
-/// A list of names before and after.
+/// A list of names, before and after.
 #[derive(ToSchema)]
 pub struct ChangedNames {
     before: Vec<String>,
     after: Vec<String>,
 }
 
-/// A flag before and after.
+/// A flag, before and after.
 #[derive(ToSchema)]
 pub struct ChangedFlag {
     before: bool,

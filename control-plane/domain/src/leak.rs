@@ -16,6 +16,8 @@ pub struct LeakReport {
     pub unknown: usize,
     /// Distinct texts that resemble a secret but are malformed.
     pub malformed: usize,
+    /// Whether everything that is encoded in the text was searched.
+    pub is_complete: bool,
     /// The enforcement status of the change; `None` if the request did not wait for it.
     pub enforcement: Option<Enforcement>,
 }

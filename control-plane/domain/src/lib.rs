@@ -7,9 +7,9 @@
 //! | [`key`], [`key_details`], [`key_use`], [`name`] | keys with their versions; key details for display; usage of keys; names |
 //! | [`token`], [`session`], [`principal`] | tokens with their roles; sessions of the console; the principal of a request |
 //! | [`access`] | which roles may use which operations |
-//! | [`leak`] | reports of leaked secrets |
+//! | [`leak`], [`encoded_text`] | reports of leaked secrets; the search for texts that are encoded in a text |
 //! | [`policy`] | stored versions of the policy, what they allow keys to do, and what a draft would change |
-//! | [`admin_event`], [`admin_event_state`], [`audit`], [`audit_query`], [`stats`], [`payload`] | the admin log and the states in it; the request log, its statistics and encrypted arguments |
+//! | [`admin_event`], [`admin_event_state`], [`audit`], [`audit_query`], [`stats`], [`payload`] | the admin log and the states in it; the request log, its statistics, redacted and sealed arguments |
 //! | [`anomaly`], [`detection`] | anomalies in the usage of a key, compared with its own history |
 //! | [`page`] | paginated lists |
 //! | [`error`] | why a use case was refused or failed |
@@ -29,6 +29,7 @@ pub mod audit;
 pub mod audit_query;
 pub mod clock;
 pub mod detection;
+pub mod encoded_text;
 pub mod error;
 pub mod gateway;
 pub mod gateway_pattern;

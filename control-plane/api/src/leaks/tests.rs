@@ -1,6 +1,8 @@
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use omniflow_policy::denial::{Denial, Outcome as CallOutcome};
 use omniflow_policy::digest::Digest;
 use serde_json::{Value, json};
@@ -26,6 +28,25 @@ fn is_revoked(server: &TestServer, secret: &str) -> bool {
 async fn events(server: &TestServer, action: &str) -> Vec<Value> {
     let list = server.get(&format!("/v1/admin-log?action={action}")).await.expect(StatusCode::OK);
     list["items"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn encoded_keys_are_found() {
+    let server = TestServer::new().await;
+    let leaked = secret(&server.key("encoded").await);
+    let code = |c: char| format!("\\u{:04x}", u32::from(c));
+    for text in [
+        format!("Authorization: Basic {}", STANDARD.encode(format!("partner:{leaked}"))),
+        leaked.replace('_', "%255F"),
+        leaked.chars().map(code).collect(),
+        STANDARD.encode(leaked.bytes().flat_map(|byte| [byte, 0]).collect::<Vec<u8>>()),
+        format!("{}\n  {}", &leaked[..20], &leaked[20..]),
+    ] {
+        let answer = report(&server, json!({"text": text, "revoke": false})).await;
+        assert_eq!(answer["keys"][0]["key"]["name"], "encoded", "{text}");
+        let counts = (&answer["unknown"], &answer["malformed"], &answer["complete"]);
+        assert_eq!(counts, (&json!(0), &json!(0), &json!(true)), "{text}");
+    }
 }
 
 #[tokio::test]
@@ -73,7 +94,8 @@ async fn one_report_is_one_change_of_many_keys() {
     server.post("/v1/keys/third/rotate", json!({"overlap": "1h"})).await.expect(StatusCode::CREATED);
     let before = server.app.publisher.publication.version().unwrap();
     let unknown = "omf_live_abcdefghijklmnopqrstuvwxyz0123456789ABCD2BjG4p";
-    let text = format!("{first}\n{second} {third} {unknown} {unknown} {}", &unknown[..40]);
+    let truncated = unknown[..40].replace("abc", "cba");
+    let text = format!("{first}\n{second} {third} {unknown} {unknown} {truncated} {}", &unknown[..40]);
     let answer = server.post("/v1/leaks?wait=0s", json!({"text": text})).await.expect(StatusCode::OK);
     let reported: Vec<_> = answer["keys"].as_array().unwrap().iter().collect();
     let names: Vec<_> = reported.iter().map(|one| one["key"]["name"].as_str().unwrap()).collect();
@@ -250,7 +272,8 @@ async fn what_is_unknown_or_wrong_is_reported_without_what_was_sent() {
         (json!({"text": "nothing"}), (0, 0)),
     ] {
         let answer = server.post("/v1/leaks?wait=1s", body).await.expect(StatusCode::OK);
-        assert_eq!(answer, json!({"keys": [], "unknown": counts.0, "malformed": counts.1}));
+        let expected = json!({"keys": [], "unknown": counts.0, "malformed": counts.1, "complete": true});
+        assert_eq!(answer, expected);
     }
     for (body, expected) in [
         (json!({}), (422, "invalid_field", "/secret")),

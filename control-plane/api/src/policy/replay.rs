@@ -88,6 +88,63 @@ mod tests {
         document
     }
 
+    /// A policy with these paths, all with the same scope and, if it has one, without the parameter `email`.
+    fn contacts_policy(paths: &[&str]) -> Value {
+        let route = |path: &&str| {
+            let redact: &[&str] = if path.contains("{email}") { &["email"] } else { &[] };
+            json!({"path": path, "methods": ["any"], "scope": "contacts:read", "redact": redact})
+        };
+        let routes: Vec<Value> = paths.iter().map(route).collect();
+        json!({"scopes": [{"name": "contacts:read"}], "routes": routes})
+    }
+
+    #[tokio::test]
+    async fn redacted_paths_are_stored_and_replayed_without_their_parameters() {
+        let server = TestServer::new().await;
+        let gateway = server.token("gateway").await;
+        let key = server.key("contacts").await;
+        let policy = contacts_policy(&["/contacts/{email}", "/contacts/{email}/notes/{id}", "/all"]);
+        server.put("/v1/policy", policy).await.expect(StatusCode::OK);
+        // A gateway with an earlier policy records the whole path. Of a key in Base64 it always does.
+        let encoded = "b21mX2xpdmVfYTFCMmExQjJhMUIyYTFCMmExQjJhMUIyYTFCMg";
+        let mut records = vec![
+            call(&key, "GET", "/contacts/zoe@example.com", Outcome::Allowed),
+            call(&key, "GET", "/contacts/zoe@example.com/notes/7", Outcome::Allowed),
+            call(&key, "GET", "/contacts/zoe@example.com/", Outcome::Denied(Denial::RouteNotMapped)),
+            call(&key, "GET", &format!("/all/{encoded}"), Outcome::Allowed),
+        ];
+        for (record, number) in records.iter_mut().zip(0..) {
+            record.sequence = number;
+        }
+        records[0].endpoint = Some("/contacts/{email}".to_owned());
+        records[1].endpoint = Some("/contacts/{email}/notes/{id}".to_owned());
+        records[2].endpoint = None;
+        server.deliver(&gateway, records).await;
+        let list = server.get("/v1/audit").await.expect(StatusCode::OK);
+        let mut paths: Vec<&str> =
+            list["items"].as_array().unwrap().iter().map(|item| item["path"].as_str().unwrap()).collect();
+        paths.sort_unstable();
+        assert_eq!(paths, ["/all/***", "/contacts/***", "/contacts/***", "/contacts/***/notes/7"]);
+
+        let counts = |answer: &Value| {
+            let count = |name: &str| answer[name].as_u64().unwrap();
+            (count("still_allowed"), count("newly_refused"), count("not_replayable"))
+        };
+        let draft = contacts_policy(&["/contacts/{email}", "/all"]);
+        let answer = server.post("/v1/policy/replay", draft).await.expect(StatusCode::OK);
+        assert_eq!(counts(&answer), (1, 1, 1), "{answer}");
+        // The redacted value may have been `me`.
+        let draft = contacts_policy(&["/contacts/{email}", "/contacts/me", "/contacts/{email}/notes/{id}"]);
+        let answer = server.post("/v1/policy/replay", draft).await.expect(StatusCode::OK);
+        assert_eq!(counts(&answer), (1, 0, 2), "{answer}");
+        let request = json!({"method": "GET", "path": "/contacts/zoe@example.com", "key": "contacts"});
+        let answer = server.post("/v1/policy/explain", request).await.expect(StatusCode::OK);
+        assert!(
+            !answer.to_string().contains("zoe") && answer.to_string().contains("/contacts/***"),
+            "{answer}"
+        );
+    }
+
     /// Delivers calls with two keys, `contacts` and `agents`, and one without a key.
     async fn deliver_calls(server: &TestServer) {
         let gateway = server.token("gateway").await;

@@ -1,6 +1,8 @@
 //! `omf key leaked`.
 
 use anyhow::bail;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use clap::{ArgGroup, Args};
 use omniflow_api_types::leak::{
     AddressUseJson, EndpointUseJson, KeyUseJson, LeakReportJson, LeakedKeyJson, RefusalCount, ReportLeak,
@@ -82,7 +84,7 @@ const REFUSAL_COLUMNS: &[Column<RefusalCount>] =
 pub(super) fn run(args: Leaked, client: &Client, output: Output) -> anyhow::Result<()> {
     let place = if args.replace { Some(args.secret.open(output)?) } else { None };
     let (text, digest) = match (&args.scan, args.digest) {
-        (Some(file), _) => (Some(String::from_utf8_lossy(&input::bytes(file)?).into_owned()), None),
+        (Some(file), _) => (Some(text_of(input::bytes(file)?)), None),
         (None, Some(digest)) => (None, Some(digest)),
         (None, None) => (None, Some(Digest::of(input::secret("-")?.as_bytes()).to_hex())),
     };
@@ -108,6 +110,11 @@ pub(super) fn run(args: Leaked, client: &Client, output: Output) -> anyhow::Resu
         );
     }
     Ok(check_enforced(report.enforcement.as_ref())?)
+}
+
+/// The content of a file as a text. One that is no text, such as a compressed log, is sent in Base64, which the search decodes.
+fn text_of(content: Vec<u8>) -> String {
+    String::from_utf8(content).unwrap_or_else(|error| STANDARD.encode(error.as_bytes()))
 }
 
 /// Writes the secrets of replacement keys. If they go to standard output, the report goes to standard error.
@@ -179,6 +186,12 @@ fn describe(report: &LeakReportJson, dry_run: bool) -> String {
     }
     if report.keys.is_empty() {
         text.push_str("No key of this installation was found.\n");
+    }
+    if !report.complete {
+        text.push_str(
+            "The text was not searched completely, because decoding its encoded parts exceeds the limit. \
+             Send it in pieces.\n",
+        );
     }
     let incomplete = report.enforcement.as_ref().filter(|enforcement| !enforcement.complete);
     text + &incomplete.map(enforcement_table).unwrap_or_default()
@@ -289,7 +302,7 @@ mod tests {
                 },
                 "replacement": {"key": key(json!({"name": "ci-2"})), "secret": "s3cret"},
             }],
-            "unknown": 0, "malformed": 2,
+            "unknown": 0, "malformed": 2, "complete": true,
             "enforcement": {"complete": true, "version": 7, "gateways": [gateway("a", 2), gateway("b", 1)]},
         })
     }
@@ -322,7 +335,11 @@ mod tests {
         let text = describe(&report(&answer), true);
         assert!(text.contains("Nothing was changed.") && text.contains("is unknown"), "{text}");
         assert!(describe(&report(&answer), false).contains("It was already revoked."));
-        let none = json!({"keys": [], "unknown": 1, "malformed": 0});
-        assert!(describe(&report(&none), false).contains("Unknown keys in the text: 1."));
+        let none = json!({"keys": [], "unknown": 1, "malformed": 0, "complete": false});
+        let text = describe(&report(&none), false);
+        assert!(
+            text.contains("Unknown keys in the text: 1.") && text.contains("not searched completely"),
+            "{text}"
+        );
     }
 }

@@ -9,7 +9,7 @@ use omniflow_api_types::values::{Change, ChangedRoute};
 
 use super::document::{DocumentArgs, json_text, obstacles};
 use crate::client::{Client, Method};
-use crate::output::{Answer, Output, cell};
+use crate::output::{Answer, Output, cell, cell_of_list};
 
 /// Arguments of `omf policy diff`.
 #[derive(Debug, Args)]

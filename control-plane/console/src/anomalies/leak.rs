@@ -54,6 +54,8 @@ struct LeakedPage {
     keys: Vec<Leaked>,
     unknown: usize,
     malformed: usize,
+    /// Whether everything that is encoded in the text was searched.
+    is_complete: bool,
     /// Whether the same form was already handled.
     is_replayed: bool,
     has_revoked: bool,
@@ -164,13 +166,14 @@ impl LeakPage {
 
 impl LeakedPage {
     fn new(layout: Layout, report: LeakReport, now: UnixMillis) -> Self {
-        let LeakReport { keys, unknown, malformed, enforcement } = report;
+        let LeakReport { keys, unknown, malformed, is_complete, enforcement } = report;
         Self {
             layout,
             has_revoked: keys.iter().any(|key| key.revoked),
             keys: keys.into_iter().map(|key| Leaked::new(key, now)).collect(),
             unknown,
             malformed,
+            is_complete,
             is_replayed: false,
             enforcement: enforcement.map(EnforcementJson::from).map(EnforcementStatus::from),
         }
@@ -182,6 +185,7 @@ impl LeakedPage {
             keys: Vec::new(),
             unknown: 0,
             malformed: 0,
+            is_complete: true,
             is_replayed: true,
             has_revoked: false,
             enforcement: None,

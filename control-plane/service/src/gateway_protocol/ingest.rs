@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use omniflow_policy::audit::{AuditBatch, AuditItem};
+use omniflow_policy::audit::{AuditBatch, AuditItem, AuditRecord};
+use omniflow_policy::policy::Policy;
 use omniflow_policy::time::UnixMillis;
 
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::gateway::GatewayId;
-use omniflow_domain::payload::SealedPayload;
+use omniflow_domain::payload::{SealedPayload, redact_text};
 use omniflow_domain::token::Token;
+use tokio::task::spawn_blocking;
 
 use super::{GatewayProtocol, check_name};
 use crate::run_to_completion;
@@ -56,7 +58,7 @@ impl GatewayProtocol {
     }
 
     async fn store(&self, batch: AuditBatch, heard_at: UnixMillis) -> Result<(), Error> {
-        let (batch, payloads) = self.seal_payloads(batch).await?;
+        let (batch, payloads) = self.seal_payloads(self.redact_paths(batch).await?).await?;
         let mut transaction = self.store.begin_log().await.map_err(|error| self.space.batch_failed(error))?;
         let gateway = batch.source.gateway.clone();
         let incarnation = batch.source.incarnation;
@@ -76,6 +78,24 @@ impl GatewayProtocol {
             tracing::warn!(%gateway, gap, "gateway considered lost is live, gap withdrawn");
         }
         Ok(())
+    }
+
+    /// Redacts the paths of a batch, because gateways redact by the policy that they have, which may be an earlier one or none, and
+    /// only secrets in plain text or percent-encoding.
+    async fn redact_paths(&self, mut batch: AuditBatch) -> Result<AuditBatch, Error> {
+        let (policy, _) = self.publisher.publication.policy()?;
+        let redact = move || {
+            for item in &mut batch.items {
+                if let AuditItem::Call(record) | AuditItem::CallWithPayload(record, _) = item {
+                    redact_record(record, &policy);
+                }
+            }
+            batch
+        };
+        spawn_blocking(redact).await.map_err(|error| {
+            tracing::error!(%error, "redaction of audit records aborted");
+            Error::internal()
+        })
     }
 
     /// Takes the payloads out of a batch, and encrypts those that the effective policy keeps, by the numbers of their
@@ -110,6 +130,17 @@ impl GatewayProtocol {
         let redact = policy.document().payloads.redact.clone();
         let sealed = self.vault.seal(&*self.store, self.clock.now(), payloads, redact).await?;
         Ok((batch, sealed))
+    }
+}
+
+fn redact_record(record: &mut AuditRecord, policy: &Policy) {
+    if let Some(path) = policy.redact_recorded_path(record.endpoint.as_deref(), &record.path) {
+        record.path = path;
+    }
+    for text in [&mut record.path, &mut record.request_id] {
+        if let Some(redacted) = redact_text(text) {
+            *text = redacted;
+        }
     }
 }
 

@@ -169,8 +169,8 @@ impl Leaks {
             tracing::info!(key = %one.key.id, name = one.key.name.as_str(), by = principal.name.as_str(), version, "leaked key revoked");
         }
         let keys = leaked.into_iter().map(|one| self.leaked_key(one, &last_used, now)).collect();
-        let report =
-            LeakReport { keys, unknown: found.unknown, malformed: found.malformed, enforcement: None };
+        let Found { unknown, malformed, is_complete, .. } = found;
+        let report = LeakReport { keys, unknown, malformed, is_complete, enforcement: None };
         // Caches the result for a repeated attempt while this one is still waiting.
         self.parts.idempotency.keep(attempt, report.clone(), now);
         Ok(Progress::Handled(Handled { report, ids, version, committed, attempt, now }))

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::MAX_KEYS;
 use crate::fields;
+use omniflow_domain::encoded_text::search;
 use omniflow_domain::error::Error;
 
 /// Where to search for secrets. It contains them, so it does not implement `Debug`.
@@ -24,7 +25,7 @@ pub enum SearchTerms {
 }
 
 /// The result of a search.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Found {
     /// The versions whose secrets were found, by key.
     pub(super) keys: BTreeMap<Uuid, BTreeSet<u16>>,
@@ -32,6 +33,8 @@ pub(super) struct Found {
     pub(super) unknown: usize,
     /// Distinct texts that resemble a secret but are malformed.
     pub(super) malformed: usize,
+    /// Whether everything that is encoded in the text was searched.
+    pub(super) is_complete: bool,
 }
 
 // === impl SearchTerms ===
@@ -54,7 +57,7 @@ impl SearchTerms {
 
     /// Looks up all secrets in the published image, which has every version of every key.
     pub(super) fn find(&self, image: &Image, prefix: &KeyPrefix) -> Result<Found, Error> {
-        let mut found = Found::default();
+        let mut found = Found { keys: BTreeMap::new(), unknown: 0, malformed: 0, is_complete: true };
         match self {
             Self::Digest(digest) => found.unknown = usize::from(!found.note(image, digest)),
             Self::Secret(secret) => {
@@ -86,18 +89,62 @@ impl Found {
     }
 
     fn search(&mut self, image: &Image, prefix: &KeyPrefix, text: &str) {
-        let (mut unknown, mut malformed) = (BTreeSet::new(), BTreeSet::new());
-        for anomaly in find_keys(prefix, text) {
-            let digest = Digest::of(anomaly.text.as_bytes());
-            match anomaly.environment {
-                Ok(_) if self.note(image, &digest) => {}
-                Ok(_) => drop(unknown.insert(digest)),
-                Err(_) => drop(malformed.insert(digest)),
+        let (mut known, mut unknown, mut malformed) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        self.is_complete = search(text.as_bytes(), |view| {
+            let text = Zeroizing::new(String::from_utf8_lossy(view.bytes()).into_owned());
+            for candidate in find_keys(prefix, &text) {
+                let secret = || Zeroizing::new(candidate.text.to_owned());
+                let digest = Digest::of(candidate.text.as_bytes());
+                match candidate.environment {
+                    Ok(_) => {
+                        known.insert(digest, secret());
+                        if !self.note(image, &digest) {
+                            unknown.insert(digest);
+                        }
+                    }
+                    // Where lines were joined, another word may follow a truncated key.
+                    Err(_) if view.is_joined() => {}
+                    Err(_) => drop(malformed.insert(digest, secret())),
+                }
             }
-        }
-        for token in find_tokens(text) {
-            self.note(image, &Digest::of(token.as_bytes()));
-        }
+            for token in find_tokens(&text) {
+                self.note(image, &Digest::of(token.as_bytes()));
+            }
+        });
+        // The part of a key before a line break is not another key.
+        let mut known: Vec<Zeroizing<String>> = known.into_values().collect();
+        known.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        malformed.retain(|_, start: &mut Zeroizing<String>| {
+            let next = known.partition_point(|key| key.as_str() < start.as_str());
+            known.get(next).is_none_or(|key| !key.starts_with(start.as_str()))
+        });
         (self.unknown, self.malformed) = (unknown.len(), malformed.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use omniflow_policy::key::{Environment, compose_key};
+    use omniflow_policy::policy::PolicyDocument;
+
+    use super::*;
+
+    #[test]
+    fn encoded_and_wrapped_keys_are_counted_once() {
+        let image = Image::build(Uuid::nil(), 1, &PolicyDocument::default(), Vec::new()).unwrap();
+        let prefix = KeyPrefix::default();
+        let key = compose_key(&prefix, Environment::Live, &mut || 7).expose().to_owned();
+        let (start, end) = key.split_at(40);
+        for text in [
+            key.clone(),
+            format!("{key} {}", key.replace('_', "%5F")),
+            format!("{start}\n{end}\nGET"),
+            format!("{}\n{key}", &key[..45]),
+        ] {
+            let found = SearchTerms::Text(Zeroizing::new(text.clone())).find(&image, &prefix).unwrap();
+            assert_eq!((found.unknown, found.malformed, found.is_complete), (1, 0, true), "{text}");
+        }
+        let cut = SearchTerms::Text(Zeroizing::new(format!("{start}\nGET"))).find(&image, &prefix).unwrap();
+        assert_eq!((cut.unknown, cut.malformed), (0, 1));
     }
 }

@@ -28,7 +28,7 @@ pub(crate) use self::keyring::KeyName;
 use self::keyring::Keyring;
 pub use self::keyring::KeyringError;
 use omniflow_domain::clock::{Entropy, EntropyUnavailable};
-use omniflow_domain::payload::{SealedDataKey, SealedPayload};
+use omniflow_domain::payload::{SealedDataKey, SealedPayload, redact as redact_payload};
 use omniflow_domain::time::DAY_MS;
 use omniflow_store::{Store, StoreError};
 
@@ -145,7 +145,7 @@ impl Vault {
         let entropy = self.entropy.clone();
         let sealed = spawn_blocking(move || {
             let seal = |(sequence, binding, payload): (u64, Binding, CallPayload)| {
-                let packed = pack(&payload.redacted(&redact));
+                let packed = pack(&redact_payload(payload, &redact));
                 let sealed = key.cipher.seal(&entropy, &binding.context(), &packed)?;
                 Ok((sequence, SealedPayload { data_key: key.id, sealed }))
             };

@@ -1,6 +1,4 @@
-#[cfg(target_family = "wasm")]
-use wasm_bindgen_test::wasm_bindgen_test as test;
-
+use omniflow_policy::payload::{CallPayload, FieldPointer, PayloadState};
 use proptest::prelude::*;
 
 use super::*;
@@ -27,7 +25,7 @@ fn text(bytes: &[u8]) -> &str {
 
 #[test]
 fn json_fields_are_redacted_at_any_depth() {
-    let fields = fields(&["/password", "/card/number", "/items/*/pin", "/list/1"]);
+    let fields = fields(&["/password", "/card/number", "/items/*/pin", "/list/1", "/a~1b/c~0d"]);
     for (body, clean) in [
         (r#"{"password": "hunter2", "a": 1}"#, r#"{"a":1,"password":"***"}"#),
         (r#"{"pass\u0077ord": {"deep": "hunter2"}}"#, r#"{"password":"***"}"#),
@@ -41,11 +39,30 @@ fn json_fields_are_redacted_at_any_depth() {
         (r#"{"list": [1, "hunter2"]}"#, r#"{"list":[1,"***"]}"#),
         (r#"{"b": "password"}"#, r#"{"b":"password"}"#),
         (r#"{"PASSWORD": "hunter2"}"#, r#"{"PASSWORD":"***"}"#),
+        (r#"{"pa\u017f\u017fword": "hunter2"}"#, r#"{"paſſword":"***"}"#),
+        (r#"{"ｐassword": "hunter2"}"#, r#"{"ｐassword":"***"}"#),
+        // Lists in place of an object.
+        (r#"[{"password": "hunter2"}, 1]"#, r#"[{"password":"***"},1]"#),
+        (r#"[[{"card": [{"number": "hunter2"}]}]]"#, r#"[[{"card":[{"number":"***"}]}]]"#),
+        (r#"{"items": [[{"pin": "hunter2"}]]}"#, r#"{"items":[[{"pin":"***"}]]}"#),
+        // JSON in strings.
+        (r#"{"data": "{\"password\": \"hunter2\"}"}"#, r#"{"data":"{\"password\":\"***\"}"}"#),
+        (r#"{"card": "{\"number\": \"hunter2\"}"}"#, r#"{"card":"{\"number\":\"***\"}"}"#),
+        (r#"["[{\"password\": \"hunter2\"}]"]"#, r#"["[{\"password\":\"***\"}]"]"#),
+        (r#""{\"password\": \"hunter2\"}""#, r#""{\"password\":\"***\"}""#),
+        (
+            r#"{"a": "{\"b\": \"{\\\"password\\\": \\\"hunter2\\\"}\"}"}"#,
+            r#"{"a":"{\"b\":\"{\\\"password\\\":\\\"***\\\"}\"}"}"#,
+        ),
+        (r#"{"a": "{\"x\": {\"password\": \"hunter2\"}, \"x\": 1}"}"#, r#"{"a":"{\"x\":1}"}"#),
+        (r#"{"a": "{password} [1"}"#, r#"{"a":"{password} [1"}"#),
+        // Escapes in pointers.
+        (r#"{"a/b": {"c~d": "hunter2"}, "a": {"b": 1}}"#, r#"{"a":{"b":1},"a/b":{"c~d":"***"}}"#),
         ("[]", "[]"),
         ("", ""),
     ] {
         for media_type in ["application/json; charset=utf-8", "application/vnd.api+json", "", "text/plain"] {
-            let redacted = payload("", body, media_type).redacted(&fields);
+            let redacted = redact(payload("", body, media_type), &fields);
             assert_eq!((text(&redacted.body), redacted.state), (clean, PayloadState::Whole), "{body}");
         }
     }
@@ -67,8 +84,13 @@ fn fields_of_urlencoded_bodies_and_queries_are_redacted() {
         ("user[pin]=hunter2&user%5Bname%5D=x", "user[pin]=***&user%5Bname%5D=x"),
         ("all[]=hunter2&all[x]=hunter2&allx=1", "all[]=***&all[x]=***&allx=1"),
         ("password&&=&password=", "password&&=&password=***"),
+        ("pa%C5%BF%C5%BFword=hunter2", "pa%C5%BF%C5%BFword=***"),
+        ("user[0][pin]=hunter2&user[][pin]=hunter2", "user[0][pin]=***&user[][pin]=***"),
+        // {"password":"hunter2"} and {"pin":"hunter2"}
+        ("payload=%7B%22password%22%3A%22hunter2%22%7D", "payload=%7B%22password%22%3A%22%2A%2A%2A%22%7D"),
+        ("user=%7B%22pin%22%3A%22hunter2%22%7D", "user=%7B%22pin%22%3A%22%2A%2A%2A%22%7D"),
     ] {
-        let redacted = payload(form, form, "Application/X-WWW-Form-Urlencoded").redacted(&fields);
+        let redacted = redact(payload(form, form, "Application/X-WWW-Form-Urlencoded"), &fields);
         assert_eq!((text(&redacted.query), text(&redacted.body)), (clean, clean));
     }
 }
@@ -89,10 +111,10 @@ fn bodies_that_cannot_be_searched_are_removed() {
         unknown.push(payload("a=1", body, "application/x-www-form-urlencoded"));
     }
     for unknown in unknown {
-        let redacted = unknown.clone().redacted(&fields);
+        let redacted = redact(unknown.clone(), &fields);
         assert_eq!((redacted.body.as_slice(), redacted.state), (&b""[..], PayloadState::NotRedactable));
         assert_eq!(redacted.query, b"a=1");
-        assert_eq!(unknown.clone().redacted(&[]), unknown, "nothing to redact");
+        assert_eq!(redact(unknown.clone(), &[]), unknown, "nothing to redact");
     }
 }
 
@@ -101,8 +123,15 @@ fn keys_are_redacted_everywhere() {
     let key = ["omf_live_", &"a1B2".repeat(12)].concat();
     let mut sent = payload(&["key=", &key].concat(), &["\u{1f511} ", &key].concat(), "text/plain");
     sent.body.insert(0, 0xff);
-    let kept = sent.redacted(&[]);
+    let kept = redact(sent, &[]);
     assert_eq!(kept.query, b"key=omf_live_***");
+    // Encoded ones, and those in headers.
+    assert_eq!(
+        redact_secrets(b"dXNlcjpvbWZfbGl2ZV9hMUIyYTFCMmExQjJhMUIyYTFCMg== x"),
+        Some(b"***== x".to_vec())
+    );
+    let sent = payload("", "x", &["a/b; c=", &key].concat());
+    assert_eq!(redact(sent, &[]).media_type, "a/b; c=omf_live_***");
     assert_eq!(
         kept.body,
         ["\u{ff}".replace('\u{ff}', "").as_bytes(), b"\xff", "\u{1f511} omf_live_***".as_bytes()].concat()
@@ -117,9 +146,29 @@ proptest! {
             b"&password=", SECRET.as_bytes()].concat();
         for body in [json.into_bytes(), form] {
             let sent = CallPayload { body: body.clone(), ..payload("", "", &media_type) };
-            let kept = sent.redacted(&fields(&["/password"])).body;
+            let kept = redact(sent, &fields(&["/password"])).body;
             let contains_secret = |bytes: &[u8]| bytes.windows(SECRET.len()).any(|window| window == SECRET.as_bytes());
             prop_assert!(contains_secret(&body) && !contains_secret(&kept), "{:?}", String::from_utf8_lossy(&kept));
         }
     }
+}
+
+#[test]
+fn deeply_embedded_json_is_redacted_as_a_whole() {
+    let mut body = r#"{"password": "hunter2"}"#.to_owned();
+    for _ in 0..6 {
+        body = serde_json::json!({ "a": body }).to_string();
+    }
+    let redacted = redact(payload("", &body, "application/json"), &fields(&["/password"]));
+    assert!(!text(&redacted.body).contains("hunter2") && text(&redacted.body).contains("***"));
+}
+
+#[test]
+fn text_that_is_too_expensive_to_search_is_not_stored() {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(&vec![0; 100_000_000]).unwrap();
+    let bomb = CallPayload { body: encoder.finish().unwrap(), ..payload("a=1", "", "application/gzip") };
+    let redacted = redact(bomb, &[]);
+    assert_eq!((redacted.body.len(), redacted.state), (0, PayloadState::NotRedactable));
 }

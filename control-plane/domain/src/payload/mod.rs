@@ -1,4 +1,11 @@
-//! The arguments of calls, as stored: encrypted with data keys, which are themselves encrypted.
+//! The arguments of calls, as stored: redacted, and encrypted with data keys, which are themselves encrypted.
+
+mod field_name;
+mod redact;
+mod secrets;
+
+pub use self::redact::redact;
+pub use self::secrets::{redact_secrets, redact_text};
 
 /// A payload that only its data key can decrypt.
 #[derive(Clone, Debug, PartialEq, Eq)]
