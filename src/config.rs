@@ -26,6 +26,8 @@ pub(crate) struct Config {
     pub(crate) strip_credential: bool,
     /// Whether the decision is set as filter state, for access logs.
     pub(crate) access_log_state: bool,
+    /// The number of proxies whose entries in `X-Forwarded-For` Envoy trusts.
+    pub(crate) trusted_hops: usize,
     /// Whether responses to calls with a key are marked so that shared caches do not serve them to others.
     pub(crate) private_responses: bool,
     /// The settings that decisions depend on.
@@ -55,6 +57,8 @@ struct Document {
     access_log_state: bool,
     #[serde(default = "yes")]
     private_responses: bool,
+    #[serde(default)]
+    trusted_hops: usize,
     #[serde(default)]
     credential_header: CredentialHeader,
     #[serde(default)]
@@ -159,6 +163,7 @@ impl Config {
             gateway: document.gateway,
             strip_credential: document.strip_credential,
             access_log_state: document.access_log_state,
+            trusted_hops: document.trusted_hops,
             private_responses: document.private_responses,
             settings: GatewaySettings {
                 non_key_credentials: document.non_key_credentials,

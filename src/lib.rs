@@ -37,6 +37,6 @@ mod workers;
 #[allow(unsafe_code, missing_docs)]
 mod start {
     proxy_wasm::main! {{
-        proxy_wasm::set_root_context(|_| Box::new(crate::root::Root::new()));
+        proxy_wasm::set_root_context(|id| Box::new(crate::root::Root::new(crate::host::ContextId(id))));
     }}
 }

@@ -15,6 +15,7 @@ pub(crate) struct Metrics {
     audit_not_quiescent: Option<u32>,
     payloads_dropped: Option<u32>,
     snapshots_rejected: Option<u32>,
+    calls_ended: Option<u32>,
     forwarded_unparsed: Option<u32>,
     snapshot_version: Option<u32>,
 }
@@ -35,6 +36,7 @@ impl Metrics {
             audit_lost: counter("omniflow_audit_records_lost"),
             payloads_dropped: counter("omniflow_audit_payloads_dropped"),
             snapshots_rejected: counter("omniflow_snapshots_rejected"),
+            calls_ended: counter("omniflow_calls_ended"),
             forwarded_unparsed: counter("omniflow_forwarded_addresses_unparsed"),
             audit_waiting: gauge("omniflow_audit_records_waiting"),
             audit_not_quiescent: gauge("omniflow_audit_not_quiescent"),
@@ -56,6 +58,11 @@ impl Metrics {
     /// Counts a call whose payload did not fit.
     pub(crate) fn add_payload_dropped(&self) {
         increment(self.payloads_dropped, 1);
+    }
+
+    /// Counts calls that were ended because their key was no longer valid.
+    pub(crate) fn add_calls_ended(&self, calls: u64) {
+        increment(self.calls_ended, calls);
     }
 
     /// Counts a request whose `X-Forwarded-For` has an address that Envoy cannot parse.

@@ -16,8 +16,8 @@ use crate::audit::undelivered::Handover;
 use crate::clock::{self, Clocks};
 use crate::config::{Config, TOKEN_VARIABLE};
 use crate::control_plane::{self, CallToken};
-use crate::host::{self, LogLevel};
-use crate::request::RequestContext;
+use crate::host::{self, ContextId, LogLevel};
+use crate::request::{RequestContext, open_calls, redirect};
 use crate::snapshot::sync::{Leader, SyncContext, SyncOutcome};
 use crate::vm::Vm;
 use crate::workers::membership::Membership;
@@ -32,6 +32,7 @@ const FINAL_DELIVERY: Duration = Duration::from_secs(10);
 
 /// The root context, one per configuration of a VM.
 pub(crate) struct Root {
+    id: ContextId,
     /// `None` until there is a valid configuration.
     vm: Option<Rc<Vm>>,
     gateway: String,
@@ -49,8 +50,9 @@ pub(crate) struct Root {
 // === configuration and membership ===
 
 impl Root {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(id: ContextId) -> Self {
         Self {
+            id,
             vm: None,
             gateway: String::new(),
             source: None,
@@ -69,6 +71,7 @@ impl Root {
             Some(gateway) => gateway.clone(),
             None => node_id().unwrap_or_else(|| "envoy".to_owned()),
         };
+        redirect::declare_state();
         self.vm = Some(Rc::new(Vm::new(config)));
         Ok(())
     }
@@ -135,6 +138,8 @@ impl Root {
             }
             snapshot.version()
         };
+        // Before the heartbeat: a version counts as enforced when the calls of revoked keys are being ended.
+        open_calls::supervise(vm, self.id);
         self.heartbeat(vm, version);
         if let Some(membership) = vm.membership.borrow().as_ref() {
             membership.send_to_leader(&Message::Enforced);
@@ -261,6 +266,8 @@ impl RootContext for Root {
             snapshot.version()
         };
         vm.clocks.set(Clocks::read());
+        open_calls::supervise(&vm, self.id);
+        redirect::finish_abandoned(&vm, false);
         self.heartbeat(&vm, version);
         let membership = vm.membership.borrow();
         let is_leader = membership.as_ref().is_some_and(|member| member.acquire_lease(clock::monotonic()));
@@ -306,8 +313,8 @@ impl RootContext for Root {
     }
 
     /// Always a context: the SDK panics on `None`.
-    fn create_http_context(&self, _context_id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(RequestContext::new(self.vm.clone())))
+    fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(RequestContext::new(self.vm.clone(), ContextId(context_id))))
     }
 }
 
@@ -347,6 +354,9 @@ impl Context for Root {
     fn on_done(&mut self) -> bool {
         // All requests of this configuration have ended, because each of them holds a reference to it.
         self.leader = None;
+        if let Some(vm) = &self.vm {
+            redirect::finish_abandoned(vm, true);
+        }
         if let Some(vm) = self.vm.clone()
             && self.hand_over(&vm)
         {

@@ -14,7 +14,9 @@ use crate::clock::{self, Clocks};
 use crate::config::Config;
 use crate::host::{self, LogLevel};
 use crate::metrics::Metrics;
+use crate::request::open_calls::OpenCalls;
 use crate::request::payload::PayloadRoom;
+use crate::request::redirect::RedirectedCalls;
 use crate::snapshot::view::SnapshotView;
 use crate::workers::member_table::CallProgress;
 use crate::workers::membership::Membership;
@@ -33,6 +35,10 @@ pub(crate) struct Vm {
     pub(crate) audit: RefCell<AuditBuffer>,
     /// Room for the payloads of calls in flight.
     pub(crate) payload_room: Rc<PayloadRoom>,
+    /// The calls in progress that were charged to a key.
+    pub(crate) open_calls: RefCell<OpenCalls>,
+    /// The calls of requests that Envoy redirects.
+    pub(crate) redirected: RefCell<RedirectedCalls>,
     /// The number of calls that were decided. Each makes a record when it ends.
     pub(crate) begun: Cell<u64>,
     /// When an unparseable X-Forwarded-For was last logged.
@@ -43,6 +49,16 @@ pub(crate) struct Vm {
     pub(crate) flush_requested: Cell<bool>,
     /// Present from the first tick onwards.
     pub(crate) membership: RefCell<Option<Membership>>,
+}
+
+/// A call that has ended.
+pub(crate) struct FinishedCall {
+    pub(crate) record: AuditRecord,
+    pub(crate) payload: Option<CallPayload>,
+    /// Whether it was charged to the limits of its key.
+    pub(crate) is_metered: bool,
+    /// Its number, if it was reported as in progress.
+    pub(crate) reported: Option<u64>,
 }
 
 impl Vm {
@@ -59,6 +75,8 @@ impl Vm {
             snapshot: RefCell::new(snapshot),
             names,
             metrics: Metrics::define(),
+            open_calls: RefCell::default(),
+            redirected: RefCell::default(),
             begun: Cell::new(0),
             forwarded_warned: Cell::new(None),
             clocks: Cell::new(Clocks::read()),
@@ -76,12 +94,14 @@ impl Vm {
     }
 
     /// Counts a request whose `X-Forwarded-For` Envoy cannot parse, and logs the first in a minute.
-    pub(crate) fn warn_of_forwarded_address(&self, source: IpAddr, now: MonotonicNanos) {
+    pub(crate) fn warn_of_forwarded_address(&self, source: Option<IpAddr>, now: MonotonicNanos) {
         self.metrics.add_forwarded_unparsed();
         if self.forwarded_warned.get().is_none_or(|last| now.since(last) >= FORWARDED_WARNING_PERIOD) {
             self.forwarded_warned.set(Some(now));
+            let source = source.map_or_else(|| "unknown".to_owned(), |source| source.to_string());
             let message = format!(
-                "X-Forwarded-For contains an address with a port or in brackets, which Envoy cannot parse, so {source} is used as the client's address; configure the proxy in front of Envoy to send plain addresses, unless {source} is a client that sent the header itself"
+                "X-Forwarded-For contains an address with a port or in brackets, which Envoy cannot parse, so {source} is \
+                 used as the client's address; configure the proxy in front of Envoy to send plain addresses"
             );
             host::log(LogLevel::Warn, &message);
         }
@@ -96,15 +116,9 @@ impl Vm {
         }
     }
 
-    /// Adds the record of a call that has ended. `is_metered`: it was charged to the limits of its key.
-    pub(crate) fn record(
-        &self,
-        record: AuditRecord,
-        payload: Option<CallPayload>,
-        is_metered: bool,
-        now: MonotonicNanos,
-    ) {
-        let is_full = self.audit.borrow_mut().push(record, payload, is_metered, now, &self.metrics);
+    /// Adds the record of a call that has ended.
+    pub(crate) fn record(&self, call: FinishedCall, now: MonotonicNanos) {
+        let is_full = self.audit.borrow_mut().push(call, now, &self.metrics);
         // Only the root context can send a batch: a call made by a request is cancelled with the request.
         if is_full
             && !self.flush_requested.replace(true)

@@ -11,8 +11,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Maximum number of networks in one allowlist.
 pub const MAX_NETWORKS: usize = 64;
-/// Maximum number of entries of `X-Forwarded-For` that are examined, from the right.
-const MAX_FORWARDED: usize = 8;
 /// Size in bytes of one network in binary form: an address of 16 bytes (IPv4 as IPv4-mapped), then the prefix
 /// length.
 pub const NETWORK_SIZE: usize = 17;
@@ -197,25 +195,19 @@ pub fn parse_source_address(text: &[u8]) -> Option<IpAddr> {
     host.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
-/// Whether `X-Forwarded-For` has an address with a port or in brackets, and the client's address is none of those
-/// that proxies added. Envoy cannot parse such an entry and takes the address of the direct peer instead.
+/// Whether the entry of `X-Forwarded-For` with the client's address has a port or brackets. Envoy cannot parse such an
+/// entry and takes the address of the direct peer instead.
 ///
-/// The last entry is the direct peer's, which Envoy itself adds.
-pub fn is_forwarded_unparsed(forwarded: &[u8], source: IpAddr) -> bool {
-    if !forwarded.contains(&b',') || !forwarded.iter().any(|byte| matches!(byte, b':' | b'[')) {
+/// `trusted_hops` is the number of proxies whose entries Envoy trusts. Without any, clients alone write the header. The
+/// last entry is the direct peer's, which Envoy itself adds.
+pub fn is_forwarded_unparsed(forwarded: &[u8], trusted_hops: usize) -> bool {
+    if trusted_hops == 0 {
         return false;
     }
-    let before_last = forwarded.rsplit(|byte| *byte == b',').skip(1).take(MAX_FORWARDED);
-    let mut unparsed = false;
-    for entry in before_last {
-        let entry = entry.trim_ascii();
-        match core::str::from_utf8(entry).ok().and_then(|text| text.parse::<IpAddr>().ok()) {
-            Some(plain) if plain.to_canonical() == source => return false,
-            Some(_) => {}
-            None => unparsed |= parse_source_address(entry).is_some(),
-        }
-    }
-    unparsed
+    let Some(entry) = forwarded.rsplit(|byte| *byte == b',').nth(trusted_hops) else { return false };
+    let entry = entry.trim_ascii();
+    let is_plain = core::str::from_utf8(entry).is_ok_and(|text| text.parse::<IpAddr>().is_ok());
+    !is_plain && parse_source_address(entry).is_some()
 }
 
 fn is_port(text: &str) -> bool {

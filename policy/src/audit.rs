@@ -5,7 +5,7 @@
 //! | `record` | one call |
 //! | `interruption` | why a response was not complete |
 //! | `argument_hash` | the hash of a call's arguments |
-//! | `item` | the items of a batch: calls, aggregated calls, gaps |
+//! | `item` | the items of a batch: calls, aggregated calls, gaps, calls in progress |
 //! | `aggregate` | aggregates a flood of calls into counts |
 //! | `delivery` | how many calls each VM of a gateway has begun and delivered |
 //! | `batch` | the binary format of a batch |
@@ -25,5 +25,5 @@ pub use self::argument_hash::ArgumentHash;
 pub use self::batch::{AuditBatch, AuditSource, FORMAT, InvalidBatch, MAGIC};
 pub use self::delivery::{DeliveryReport, MAX_REPORTED_VMS, VmDelivery};
 pub use self::interruption::Interruption;
-pub use self::item::{AuditItem, CallAggregate, ReportedGap, ReportedGapCause};
+pub use self::item::{AuditItem, CallAggregate, CallEnd, CallInProgress, ReportedGap, ReportedGapCause};
 pub use self::record::{AuditKey, AuditRecord, MAX_METHOD, MAX_PATH, MAX_REQUEST_ID, TRUNCATED, clip};

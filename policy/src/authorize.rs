@@ -174,6 +174,24 @@ pub fn authorize_named<'s, 'p>(
     authorize_credential(policy, settings, request, credential)
 }
 
+/// Decides on a request to which a gateway has redirected another one itself. `digest` is that of the other request's
+/// credential, which the gateway has removed.
+pub fn authorize_redirected<'s, 'p>(
+    policy: &'p Policy,
+    settings: &'p GatewaySettings,
+    request: &Request<'_>,
+    digest: &Digest,
+    find: impl FnOnce(&Digest) -> Option<CredentialView<'s>>,
+) -> Decision<'s, 'p> {
+    match find(digest) {
+        Some(credential) => authorize_credential(policy, settings, request, credential),
+        None => {
+            let denied = Outcome::Denied(Denial::UnknownKey);
+            Destination::of(policy, settings, request).decision(None, denied)
+        }
+    }
+}
+
 /// Decides on a request whose key is known: steps 3 to 5.
 pub fn authorize_credential<'s, 'p>(
     policy: &'p Policy,
@@ -233,13 +251,22 @@ impl<'p> Destination<'p> {
     }
 }
 
+// === impl CredentialView ===
+
+impl CredentialView<'_> {
+    /// Step 3: why the key is not valid at this time; `None` if it is.
+    pub fn invalidity(&self, now: UnixMillis) -> Option<Denial> {
+        if self.revoked {
+            return Some(Denial::KeyRevoked);
+        }
+        self.not_after.is_some_and(|end| now >= end).then_some(Denial::KeyExpired)
+    }
+}
+
 /// Steps 3 and 4: validity and address.
 fn check_key(credential: &CredentialView<'_>, request: &Request<'_>) -> Option<Denial> {
-    if credential.revoked {
-        return Some(Denial::KeyRevoked);
-    }
-    if credential.not_after.is_some_and(|end| request.now >= end) {
-        return Some(Denial::KeyExpired);
+    if let Some(denial) = credential.invalidity(request.now) {
+        return Some(denial);
     }
     if !credential.allowlist.admits(request.source) {
         return Some(Denial::IpNotAllowed);

@@ -129,6 +129,30 @@ pub fn find_credential<'a>(
     }
 }
 
+/// Returns the bearer token in `Authorization` that a request passes on beside a key in `X-API-Key`. It must not be a key
+/// itself, which only its digest shows if another system issued the key.
+pub fn find_token_beside<'a>(
+    headers: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    prefix: &KeyPrefix,
+    counts: CredentialHeader,
+) -> Option<&'a [u8]> {
+    if counts != CredentialHeader::XApiKey {
+        return None;
+    }
+    let (mut has_api_key, mut authorization) = (false, None);
+    for (name, value) in headers.filter(|(name, _)| header_role(name) == HeaderRole::Credential) {
+        if is_api_key(name) {
+            has_api_key = true;
+        } else {
+            authorization = Some(value);
+        }
+    }
+    match find_in_authorization(authorization.filter(|_| has_api_key)?, prefix) {
+        Ok(SentCredential::NonKey { token, .. }) => token,
+        _ => None,
+    }
+}
+
 /// What happens to requests with a header that overrides the method, such as `X-HTTP-Method-Override`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -14,7 +14,7 @@ pub struct UnixMillis(pub u64);
 /// A monotonic instant: nanoseconds since an arbitrary start, on a clock that never steps back or jumps.
 ///
 /// Rate limits use this clock, so that adjusting the wall clock neither refills nor blocks a bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MonotonicNanos(pub u64);
 
 // === impl UnixMillis ===

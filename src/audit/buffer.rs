@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use omniflow_policy::audit::{
-    AuditBatch, AuditItem, AuditRecord, AuditSource, CallAggregator, ReportedGap, ReportedGapCause,
-    UnboundedCall, WINDOW,
+    AuditBatch, AuditItem, AuditRecord, AuditSource, CallAggregator, CallEnd, CallInProgress, ReportedGap,
+    ReportedGapCause, UnboundedCall, WINDOW,
 };
 use omniflow_policy::payload::{CallPayload, PayloadState};
 use omniflow_policy::time::{MonotonicNanos, UnixMillis};
@@ -23,6 +23,7 @@ use super::undelivered::{EncodedItem, PayloadShare, Undelivered};
 use crate::config::Config;
 use crate::control_plane::{CallToken, Response};
 use crate::metrics::Metrics;
+use crate::vm::FinishedCall;
 use crate::workers::membership::Membership;
 
 /// The size in bytes at which a batch is sent without waiting for more records.
@@ -40,6 +41,8 @@ pub(crate) struct AuditBuffer {
     /// Room for records in bytes. Payloads have half as much in addition.
     capacity: usize,
     next_sequence: u64,
+    /// The number of calls that were reported as in progress.
+    reported: u64,
     /// The number of acknowledged calls, which is the sequence number of the first unacknowledged one.
     acknowledged: u64,
     aggregator: CallAggregator,
@@ -71,6 +74,7 @@ impl AuditBuffer {
             payloads_by_key: BTreeMap::new(),
             capacity: config.audit_buffer_bytes,
             next_sequence: 0,
+            reported: 0,
             acknowledged: 0,
             aggregator: CallAggregator::default(),
             window_since: MonotonicNanos(0),
@@ -117,17 +121,12 @@ impl AuditBuffer {
         self.aggregator.aggregate(call)
     }
 
-    /// Adds a record and its payload, and assigns the sequence number. `is_metered`: the call was charged to the limits of its
-    /// key. Returns whether this completed a full batch.
-    pub(crate) fn push(
-        &mut self,
-        mut record: AuditRecord,
-        payload: Option<CallPayload>,
-        is_metered: bool,
-        now: MonotonicNanos,
-        metrics: &Metrics,
-    ) -> bool {
+    /// Adds a record and its payload, and assigns the sequence number. Returns whether this completed a full batch.
+    pub(crate) fn push(&mut self, call: FinishedCall, now: MonotonicNanos, metrics: &Metrics) -> bool {
+        let FinishedCall { mut record, payload, is_metered, reported } = call;
         record.sequence = self.next_sequence;
+        let (sequence, time) = (record.sequence.saturating_add(1), record.time);
+        let end = reported.map(|number| AuditItem::Ended(CallEnd { number, sequence, time }).encode());
         let span = CallSpan { calls: 1, from: record.time, to: record.time };
         // Other calls never take the room of metered ones.
         let room = if is_metered { self.capacity } else { self.capacity / 2 };
@@ -135,10 +134,27 @@ impl AuditBuffer {
         match payload.map(|payload| self.fit_payload(key, payload, metrics)) {
             Some(payload) => {
                 let share = PayloadShare { bytes: payload.query.len() + payload.body.len(), key };
-                self.add(&AuditItem::CallWithPayload(record, payload), share, room, span, now, metrics)
+                self.add(&AuditItem::CallWithPayload(record, payload), end, share, room, span, now, metrics)
             }
-            None => self.add(&AuditItem::Call(record), PayloadShare::default(), room, span, now, metrics),
+            None => {
+                let none = PayloadShare::default();
+                self.add(&AuditItem::Call(record), end, none, room, span, now, metrics)
+            }
         }
+    }
+
+    /// Reports a call as in progress. Returns its number among those; `None` if there is no room, which loses nothing: the
+    /// call's own record follows when it ends.
+    pub(crate) fn push_in_progress(&mut self, mut record: AuditRecord, now: MonotonicNanos) -> Option<u64> {
+        record.sequence = self.next_sequence;
+        let number = self.reported;
+        let bytes = AuditItem::InProgress(CallInProgress { number, record }).encode();
+        if self.bytes - self.payload_bytes + bytes.len() > self.capacity / 2 {
+            return None;
+        }
+        self.reported = number.saturating_add(1);
+        self.enqueue(bytes, PayloadShare::default(), 0, now);
+        Some(number)
     }
 
     /// The payload, or only its description if there is no room. Payloads never take the room of records.
@@ -177,27 +193,37 @@ impl AuditBuffer {
                 CallSpan { calls: aggregate.calls, from: aggregate.first_time, to: aggregate.last_time };
             let room = self.capacity / 2;
             let none = PayloadShare::default();
-            self.add(&AuditItem::Aggregated(aggregate), none, room, span, now, metrics);
+            self.add(&AuditItem::Aggregated(aggregate), None, none, room, span, now, metrics);
         }
     }
 
-    /// Adds an item for the calls of `span` if there is room. Its payload counts toward separate room. Returns whether
-    /// this completed a full batch.
+    /// Adds an item for the calls of `span` if there is room. Its payload counts toward separate room. `end` is the
+    /// encoded end of a call that was reported as in progress: it stays in one piece with the call's record, and is sent even if
+    /// there is no room for the record. Returns whether this completed a full batch.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one place that decides about room, for every kind of item"
+    )]
     fn add(
         &mut self,
         item: &AuditItem,
+        end: Option<Vec<u8>>,
         payload: PayloadShare,
         room: usize,
         span: CallSpan,
         now: MonotonicNanos,
         metrics: &Metrics,
     ) -> bool {
-        let bytes = item.encode();
+        let mut bytes = item.encode();
         if self.bytes - self.payload_bytes + bytes.len() - payload.bytes > room {
             metrics.add_audit_lost(span.calls);
             self.dropped = Some(self.dropped.map_or(span, |dropped| dropped.merge(span)));
+            if let Some(end) = end {
+                self.enqueue(end, PayloadShare::default(), 0, now);
+            }
             return false;
         }
+        bytes.extend(end.into_iter().flatten());
         let was_full = self.bytes >= BATCH_BYTES;
         self.enqueue(bytes, payload, span.calls, now);
         !was_full && self.bytes >= BATCH_BYTES

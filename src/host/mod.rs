@@ -22,6 +22,10 @@ pub(crate) use self::fake::{log, set_shared_data, shared_data};
 #[cfg(target_os = "wasi")]
 pub(crate) use self::raw::monotonic_nanos;
 
+/// The id of a context: of a request, or of the root context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ContextId(pub(crate) u32);
+
 /// Why a call could not be dispatched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DispatchError {
@@ -101,6 +105,18 @@ pub(crate) fn set_filter_state(name: &str, value: &[u8]) {
     raw::set_property(name, value);
 }
 
+/// Declares filter state that all streams of one request share: also those that Envoy starts when it redirects the request.
+/// Only in callbacks of the root context. The state is set by [`set_filter_state`].
+pub(crate) fn declare_request_state(name: &str) {
+    /// The tag of `name` in Envoy's `DeclarePropertyArguments`.
+    const NAME: u8 = 0x0a;
+    /// Its field `span`, with the value `DownstreamRequest`.
+    const SPAN: [u8; 2] = [0x28, 1];
+    let Ok(length) = u8::try_from(name.len()) else { return };
+    let arguments = [&[NAME, length][..], name.as_bytes(), &SPAN].concat();
+    let _ = hostcalls::call_foreign_function("declare_property", Some(&arguments));
+}
+
 // === the request and its response ===
 
 /// All request headers. Available only in the request headers callback, like the three functions below.
@@ -162,6 +178,20 @@ pub(crate) fn replace_response_header(name: &str, value: &[u8]) {
 /// panics.
 pub(crate) fn send_http_response(status: u16, headers: Vec<(&str, &str)>, body: &[u8]) {
     let _ = hostcalls::send_http_response(u32::from(status), headers, Some(body));
+}
+
+/// Resets the stream of a request, whether or not its response has begun.
+pub(crate) fn reset_stream() {
+    let _ = hostcalls::reset_http_request();
+}
+
+/// Makes host calls on behalf of a request. Only in callbacks of the root context, whose id is `root`. Envoy performs local
+/// replies and resets when the callback has returned. Does nothing if the request has ended.
+pub(crate) fn on_behalf_of(request: ContextId, root: ContextId, calls: impl FnOnce()) {
+    if hostcalls::set_effective_context(request.0).is_ok() {
+        calls();
+        let _ = hostcalls::set_effective_context(root.0);
+    }
 }
 
 /// Sends a local reply over gRPC. Call it at most once per request, as above.

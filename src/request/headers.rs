@@ -12,12 +12,20 @@ pub(super) struct RequestHeaders<'a> {
     media_type: Option<&'a [u8]>,
     id: Option<&'a [u8]>,
     forwarded_for: Option<&'a [u8]>,
+    has_original_url: bool,
 }
 
 impl<'a> RequestHeaders<'a> {
     pub(super) fn new(all: &'a HeaderMap) -> Self {
-        let mut request =
-            Self { all, method: None, target: None, media_type: None, id: None, forwarded_for: None };
+        let mut request = Self {
+            all,
+            method: None,
+            target: None,
+            media_type: None,
+            id: None,
+            forwarded_for: None,
+            has_original_url: false,
+        };
         for (name, value) in all.iter() {
             let field = match name {
                 b":method" => &mut request.method,
@@ -25,6 +33,10 @@ impl<'a> RequestHeaders<'a> {
                 b"content-type" => &mut request.media_type,
                 b"x-request-id" => &mut request.id,
                 b"x-forwarded-for" => &mut request.forwarded_for,
+                b"x-envoy-original-url" => {
+                    request.has_original_url = true;
+                    continue;
+                }
                 _ => continue,
             };
             field.get_or_insert(value);
@@ -57,6 +69,11 @@ impl<'a> RequestHeaders<'a> {
     /// `X-Forwarded-For`, with the address of the direct peer, which Envoy adds.
     pub(super) fn forwarded_for(&self) -> &'a [u8] {
         self.forwarded_for.unwrap_or_default()
+    }
+
+    /// Whether the request has the header that Envoy adds to a request that it redirects.
+    pub(super) fn has_original_url(&self) -> bool {
+        self.has_original_url
     }
 
     /// Replaces the method with the value of a header.

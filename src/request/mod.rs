@@ -10,16 +10,21 @@
 //! | [`introspection`] | the response to a client that queries its own key |
 //! | [`payload`] | the arguments of a call, within the room that a VM has for them |
 //! | [`record`] | the audit record |
+//! | [`redirect`] | requests that Envoy redirects |
+//! | [`open_calls`] | the calls in progress: reports those that last, and ends those whose key is no longer valid |
 
 mod decide;
 mod headers;
 mod identity;
 mod introspection;
+pub(crate) mod open_calls;
 pub(crate) mod payload;
-mod record;
+pub(crate) mod record;
+pub(crate) mod redirect;
 mod response;
 mod response_headers;
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use omniflow_policy::address::{is_forwarded_unparsed, parse_source_address};
@@ -30,23 +35,27 @@ use proxy_wasm::types::Action;
 
 use self::decide::{DenialDetails, decide};
 use self::headers::RequestHeaders;
+use self::open_calls::{Entry, SharedCall};
 use self::record::CallRecord;
 use self::response_headers::{ResponseHeaders, grpc_status};
 use crate::clock;
-use crate::host;
+use crate::host::{self, ContextId};
 use crate::vm::Vm;
 
 /// One request. The SDK drops it when Envoy deletes the stream.
 pub(crate) struct RequestContext {
     /// `None` if the plugin configuration was rejected: every request is refused then.
     vm: Option<Rc<Vm>>,
+    id: ContextId,
     /// Present once the request is decided, until its end.
-    call: Option<Box<CallRecord>>,
+    call: Option<SharedCall>,
+    /// The call among the calls in progress, if it was charged to a key.
+    entry: Option<Entry>,
 }
 
 impl RequestContext {
-    pub(crate) fn new(vm: Option<Rc<Vm>>) -> Self {
-        Self { vm, call: None }
+    pub(crate) fn new(vm: Option<Rc<Vm>>, id: ContextId) -> Self {
+        Self { vm, id, call: None, entry: None }
     }
 }
 
@@ -66,14 +75,16 @@ impl HttpContext for RequestContext {
         }
         let source = host::property("source\0address");
         let source = source.and_then(|address| parse_source_address(&address));
-        if let Some(source) = source
-            && is_forwarded_unparsed(request.forwarded_for(), source)
-        {
+        if is_forwarded_unparsed(request.forwarded_for(), vm.config.trusted_hops) {
             vm.warn_of_forwarded_address(source, began);
         }
-        let mut decision = decide(vm, &mut request, source, now, began);
-        vm.metrics.add_decision(decision.outcome);
-        vm.begun.update(|calls| calls.saturating_add(1));
+        let first = redirect::take(vm, &request);
+        let charged = first.as_ref().and_then(CallRecord::charged);
+        let mut decision = decide(vm, &mut request, source, now, began, charged);
+        if first.is_none() {
+            vm.metrics.add_decision(decision.outcome);
+            vm.begun.update(|calls| calls.saturating_add(1));
+        }
         if vm.config.access_log_state {
             identity::set_access_log_state(&decision);
         }
@@ -85,8 +96,13 @@ impl HttpContext for RequestContext {
             }
         };
         let (introspection, details) = (decision.introspection.take(), std::mem::take(&mut decision.details));
-        self.call =
-            Some(Box::new(CallRecord::begin(vm, &request, decision, source, now, began, end_of_stream)));
+        let is_metered = decision.is_metered;
+        let call = CallRecord::begin(vm, &request, decision, source, now, began, end_of_stream);
+        let call = Rc::new(RefCell::new(call.continuing(first)));
+        if is_metered {
+            self.entry = Some(vm.open_calls.borrow_mut().add(self.id, Rc::clone(&call)));
+        }
+        self.call = Some(call);
         match (denial, introspection) {
             (Some(denial), _) => response::refuse(denial, &details, request.is_grpc()),
             (None, Some(introspection)) => introspection.send(),
@@ -96,16 +112,16 @@ impl HttpContext for RequestContext {
     }
 
     fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
-        if let Some(call) = &mut self.call {
-            call.add_request_body(size, end_of_stream);
+        if let Some(call) = &self.call {
+            call.borrow_mut().add_request_body(size, end_of_stream);
         }
         Action::Continue
     }
 
     fn on_http_request_trailers(&mut self, _num_trailers: usize) -> Action {
-        if let Some(call) = &mut self.call {
+        if let Some(call) = &self.call {
             // If there are trailers, the body callback is never called with the end of the stream.
-            call.complete_request_body();
+            call.borrow_mut().complete_request_body();
         }
         // Some servers treat trailers as headers.
         for (name, _) in host::request_trailers().iter() {
@@ -117,7 +133,8 @@ impl HttpContext for RequestContext {
     }
 
     fn on_http_response_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
-        if let (Some(vm), Some(call)) = (&self.vm, &mut self.call) {
+        if let (Some(vm), Some(call)) = (&self.vm, &self.call) {
+            let mut call = call.borrow_mut();
             // Read here instead of in `on_log`, where they are properties, which cost several times as much.
             let headers = ResponseHeaders::new(&host::response_headers());
             headers.set_rate_limits(call.limits(), call.is_allowed());
@@ -130,14 +147,15 @@ impl HttpContext for RequestContext {
     }
 
     fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
-        if let Some(call) = &mut self.call {
-            call.add_response_body(size, end_of_stream);
+        if let Some(call) = &self.call {
+            call.borrow_mut().add_response_body(size, end_of_stream);
         }
         Action::Continue
     }
 
     fn on_http_response_trailers(&mut self, _num_trailers: usize) -> Action {
-        if let Some(call) = &mut self.call {
+        if let Some(call) = &self.call {
+            let mut call = call.borrow_mut();
             let status = if call.is_grpc() { grpc_status(&host::response_trailers()) } else { None };
             call.complete_response(status);
         }
@@ -150,7 +168,14 @@ impl Context for RequestContext {
     /// has no record.
     fn on_done(&mut self) -> bool {
         if let (Some(vm), Some(call)) = (&self.vm, self.call.take()) {
-            call.finish(vm);
+            if let Some(entry) = self.entry.take() {
+                vm.open_calls.borrow_mut().remove(entry);
+            }
+            if let Some(call) = Rc::into_inner(call)
+                && let Some(call) = redirect::keep(vm, call.into_inner())
+            {
+                call.finish(vm);
+            }
         }
         true
     }

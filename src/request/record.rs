@@ -1,25 +1,27 @@
 //! The audit record of a call, from its decision to its end.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use omniflow_policy::audit::{
     ArgumentHash, AuditKey, AuditRecord, Interruption, MAX_METHOD, MAX_REQUEST_ID, UnboundedCall, clip,
 };
-use omniflow_policy::denial::Outcome;
+use omniflow_policy::denial::{Denial, Outcome};
 use omniflow_policy::limit::LimitReport;
 use omniflow_policy::path::split_query;
 use omniflow_policy::payload::PayloadCapture;
 use omniflow_policy::time::{MonotonicNanos, UnixMillis};
 
-use super::decide::Decision;
+use super::decide::{Decision, DenialDetails, UsedCredential};
 use super::headers::RequestHeaders;
 use super::payload::CapturedPayload;
+use super::response;
 use crate::clock;
 use crate::host;
-use crate::vm::Vm;
+use crate::vm::{FinishedCall, Vm};
 
 /// The known facts about a decided call.
-pub(super) struct CallRecord {
+pub(crate) struct CallRecord {
     time: UnixMillis,
     began: MonotonicNanos,
     method: String,
@@ -29,8 +31,13 @@ pub(super) struct CallRecord {
     outcome: Outcome,
     endpoint: Option<String>,
     key: Option<AuditKey>,
+    credential: Option<UsedCredential>,
     /// Whether the call was charged to the limits of its key.
     is_metered: bool,
+    /// Its number among the calls that were reported as in progress.
+    reported: Option<u64>,
+    /// Why the filter ended the call before its response was complete.
+    ended_by: Option<Denial>,
     limits: Option<LimitReport>,
     arguments: ArgumentHash,
     payload: Option<CapturedPayload>,
@@ -68,6 +75,9 @@ impl CallRecord {
             endpoint: decision.endpoint,
             is_metered: decision.is_metered,
             key: decision.key,
+            credential: decision.credential,
+            reported: None,
+            ended_by: None,
             limits: decision.limits,
             arguments: ArgumentHash::new(query),
             payload: key.filter(|_| keeps_payload).map(|key| {
@@ -84,6 +94,27 @@ impl CallRecord {
             is_response_complete: false,
             response_bytes: 0,
         }
+    }
+
+    /// Makes this the record of a call that began with another request, which Envoy has redirected.
+    pub(super) fn continuing(self, first: Option<Self>) -> Self {
+        let Some(first) = first else { return self };
+        Self {
+            time: first.time,
+            began: first.began,
+            is_metered: self.is_metered || first.is_metered,
+            reported: first.reported,
+            ..self
+        }
+    }
+
+    /// The credential of the call, and the state of its limits, if it was charged to a key.
+    pub(super) fn charged(&self) -> Option<(UsedCredential, LimitReport)> {
+        self.credential.zip(self.limits).filter(|_| self.is_metered)
+    }
+
+    pub(super) fn has_response(&self) -> bool {
+        self.status != 0
     }
 
     /// The state of the key's limits after this call.
@@ -140,6 +171,9 @@ impl CallRecord {
 
     /// Why the response was incomplete. Read only then, because this property costs more than the rest of the record.
     fn interruption(&self) -> Option<Interruption> {
+        if self.ended_by.is_some() {
+            return Some(Interruption::KeyNoLongerValid);
+        }
         (!self.is_response_complete).then(|| {
             let flags = host::property("response\0flags");
             let flags = flags.and_then(|bytes| Some(u64::from_le_bytes(*bytes.first_chunk()?)));
@@ -167,7 +201,7 @@ impl CallRecord {
             grpc_status: self.grpc_status,
             interruption,
             outcome: self.outcome,
-            latency_us: u64::try_from(now.since(self.began).as_micros()).unwrap_or(u64::MAX),
+            latency_us: micros(now.since(self.began)),
             source_ip: self.source,
             request_id: self.request_id,
             request_bytes: self.request_bytes,
@@ -175,7 +209,10 @@ impl CallRecord {
             argument_hash: self.arguments.finish(),
             argument_hash_partial: !is_body_complete,
         };
-        vm.record(record, payload, self.is_metered, now);
+        vm.record(
+            FinishedCall { record, payload, is_metered: self.is_metered, reported: self.reported },
+            now,
+        );
     }
 
     /// The call, as an unmetered one.
@@ -188,4 +225,66 @@ impl CallRecord {
             time: self.time,
         }
     }
+}
+
+// === calls in progress ===
+
+impl CallRecord {
+    /// The credential, if the client used a key that exists.
+    pub(super) fn credential(&mut self) -> Option<&mut UsedCredential> {
+        self.credential.as_mut()
+    }
+
+    /// Whether the call began `age` ago and was not reported as in progress.
+    pub(super) fn is_unreported(&self, age: Duration, now: MonotonicNanos) -> bool {
+        self.reported.is_none() && now.since(self.began) >= age
+    }
+
+    /// Remembers that the call was reported as in progress.
+    pub(super) fn set_reported(&mut self, number: u64) {
+        self.reported = Some(number);
+    }
+
+    /// The record of the call so far.
+    pub(super) fn so_far(&self, now: MonotonicNanos) -> AuditRecord {
+        AuditRecord {
+            sequence: 0,
+            time: self.time,
+            key: self.key.clone(),
+            method: self.method.clone(),
+            endpoint: self.endpoint.clone(),
+            path: self.path.clone(),
+            status: self.status,
+            grpc_status: None,
+            interruption: None,
+            outcome: self.outcome,
+            latency_us: micros(now.since(self.began)),
+            source_ip: self.source,
+            request_id: self.request_id.clone(),
+            request_bytes: self.request_bytes,
+            response_bytes: self.response_bytes,
+            argument_hash: self.arguments.clone().finish(),
+            argument_hash_partial: !self.is_body_complete,
+        }
+    }
+
+    /// Whether the filter has not ended the call.
+    pub(super) fn is_open(&self) -> bool {
+        self.ended_by.is_none()
+    }
+
+    /// Ends the call, once. To be called on behalf of its request. A client that has no response yet gets a rejection; a
+    /// response that has begun is cut off.
+    pub(super) fn end(&mut self, denial: Denial) {
+        if self.ended_by.replace(denial).is_none() {
+            match self.status {
+                0 => response::refuse(denial, &DenialDetails::default(), self.is_grpc),
+                _ => host::reset_stream(),
+            }
+        }
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -4,6 +4,7 @@
 //! when the segment changes. So a VM starts without the network, a change costs only the segments that it touches, and
 //! enforcing a new version means dropping copies. A VM holds as many copies of a large image as fit ([`SegmentCache`]).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use omniflow_policy::authorize::CredentialView;
@@ -26,6 +27,16 @@ pub(crate) struct SnapshotView {
     refreshed: MonotonicNanos,
     /// Room for copies of segments in bytes.
     capacity: usize,
+    changes: SnapshotChanges,
+}
+
+/// What has changed in a snapshot.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct SnapshotChanges {
+    /// Any segment may have changed.
+    pub(crate) all: bool,
+    /// The segments that have changed.
+    pub(crate) segments: BTreeSet<u32>,
 }
 
 struct Current {
@@ -51,7 +62,13 @@ pub(crate) struct SegmentUnavailable;
 impl SnapshotView {
     /// A view of the snapshot under these names, with room for `capacity` bytes of segments.
     pub(crate) fn new(names: Names, capacity: usize) -> Self {
-        Self { names, current: None, refreshed: MonotonicNanos(0), capacity }
+        Self {
+            names,
+            current: None,
+            refreshed: MonotonicNanos(0),
+            capacity,
+            changes: SnapshotChanges::default(),
+        }
     }
 
     /// The version that this VM enforces. 0 without a snapshot.
@@ -90,8 +107,12 @@ impl SnapshotView {
             match change {
                 Some((from, to, changed)) if from == current.head.version && to == head.version => {
                     changed.iter().for_each(|index| current.segments.remove(*index));
+                    self.changes.segments.extend(changed);
                 }
-                _ => current.segments.clear(),
+                _ => {
+                    current.segments.clear();
+                    self.changes.all = true;
+                }
             }
         }
         current.head = head;
@@ -158,9 +179,45 @@ impl SnapshotView {
     }
 }
 
+// === changes ===
+
+impl SnapshotView {
+    /// What has changed since the last call of this function.
+    pub(crate) fn take_changes(&mut self) -> SnapshotChanges {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// The segment of a digest. `None` without a snapshot.
+    pub(crate) fn segment_of(&self, digest: &Digest) -> Option<u32> {
+        Some(self.current.as_ref()?.manifest.segment_of(digest))
+    }
+
+    /// Looks up a digest. If its segment is unavailable, the segment counts as changed, so that it is looked up again.
+    pub(crate) fn find(&mut self, digest: &Digest) -> Result<Option<CredentialView<'_>>, SegmentUnavailable> {
+        let Some(current) = &mut self.current else { return Err(SegmentUnavailable) };
+        let index = current.manifest.segment_of(digest);
+        let segments = Segments {
+            names: &self.names,
+            slot: current.head.slot,
+            manifest: &current.manifest,
+            segments: &mut current.segments,
+        };
+        segments.find(digest).inspect_err(|_| {
+            self.changes.segments.insert(index);
+        })
+    }
+}
+
 // === impl Segments ===
 
 impl<'s> Segments<'s> {
+    /// Whether a digest is that of a key.
+    pub(crate) fn has(&mut self, digest: &Digest) -> Result<bool, SegmentUnavailable> {
+        let Self { names, slot, manifest, segments } = self;
+        let again = Segments { names, slot: *slot, manifest, segments };
+        Ok(again.find(digest)?.is_some())
+    }
+
     /// Looks up a digest. Loads its segment if this VM has no copy.
     pub(crate) fn find(self, digest: &Digest) -> Result<Option<CredentialView<'s>>, SegmentUnavailable> {
         let Self { names, slot, manifest, segments } = self;

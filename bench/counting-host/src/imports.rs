@@ -115,6 +115,7 @@ fn parsed(bytes: &[u8]) -> Option<Headers> {
 pub(crate) fn define(linker: &mut Linker<State>) -> Result<()> {
     define_headers(linker)?;
     define_shared(linker)?;
+    define_foreign(linker)?;
     define_calls(linker)?;
     define_wasi(linker)
 }
@@ -276,6 +277,18 @@ fn define_shared(linker: &mut Linker<State>) -> Result<()> {
                 Some(value) => call.hand_over(&value, data, size),
                 None => Ok(EMPTY),
             }
+        },
+    )?;
+    Ok(())
+}
+
+/// Envoy's own functions: the filter declares filter state with one of them.
+fn define_foreign(linker: &mut Linker<State>) -> Result<()> {
+    linker.func_wrap(
+        "env",
+        "proxy_call_foreign_function",
+        |vm: Vm<'_>, _name: u32, _size: u32, _data: u32, _length: u32, _result: u32, _size_of_result: u32| {
+            Call::of(vm, "proxy_call_foreign_function").map(|_| OK)
         },
     )?;
     Ok(())

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::schema;
 use super::time::Time;
-use omniflow_domain::audit::{AuditEntry, AuditGap};
+use omniflow_domain::audit::{AuditEntry, AuditGap, CallInProgress};
 
 /// A call, or several aggregated calls if `aggregated_calls` is not null. Aggregated calls have the same reason and
 /// status, and the same key or, without a known key, the same address.
@@ -86,6 +86,48 @@ pub struct AuditEntryJson {
     pub first_time: Option<Time>,
 }
 
+/// A call that has not ended, as far as the audit log shows.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = CallInProgress)]
+pub struct CallInProgressJson {
+    /// Number of the call in this list. Its record gets another number.
+    #[schema(value_type = schema::Number)]
+    pub id: String,
+    /// When the call began.
+    #[schema(value_type = schema::Instant)]
+    pub time: Time,
+    /// Identifier of the key; null if the call used no known key.
+    #[schema(value_type = Option<schema::Identifier>, required = true)]
+    pub key_id: Option<Uuid>,
+    /// Name that the key had at the time; null if the call used no known key.
+    #[schema(required = true)]
+    pub key_name: Option<String>,
+    /// Version of the key; null if the call used no known key.
+    #[schema(required = true)]
+    pub version_id: Option<u16>,
+    /// Environment of the key; null if the call used no known key.
+    #[schema(value_type = Option<schema::Environment>, required = true)]
+    pub environment: Option<Environment>,
+    /// HTTP method, at most 32 bytes.
+    pub method: String,
+    /// Path template of the route; null if no route matched.
+    #[schema(required = true)]
+    pub endpoint: Option<String>,
+    /// Path without the query string, at most 1,024 bytes; a longer one ends in `…`.
+    pub path: String,
+    /// HTTP status of the response; 0 if it had not begun when the gateway reported the call.
+    pub status: u16,
+    /// Client address that the gateway determined; null if unknown.
+    #[schema(value_type = Option<schema::Address>, required = true)]
+    pub source_ip: Option<IpAddr>,
+    /// Envoy's request ID, as in the record of the call.
+    pub request_id: String,
+    /// Name of the gateway.
+    pub gateway: String,
+    /// Whether the gateway or its worker ended and can no longer report the end of the call. The call is in a gap then.
+    pub lost: bool,
+}
+
 /// Records that are missing from the audit log.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = AuditGap)]
@@ -145,6 +187,28 @@ impl From<AuditEntry> for AuditEntryJson {
             has_payload: entry.has_payload,
             aggregated_calls: entry.aggregated.map(|aggregated| aggregated.calls),
             first_time: entry.aggregated.map(|aggregated| Time(aggregated.first_time)),
+        }
+    }
+}
+
+impl From<CallInProgress> for CallInProgressJson {
+    fn from(call: CallInProgress) -> Self {
+        let key = call.key;
+        Self {
+            id: call.id.to_string(),
+            time: Time(call.time),
+            key_id: key.as_ref().map(|key| key.id),
+            version_id: key.as_ref().map(|key| key.version),
+            environment: key.as_ref().map(|key| key.environment),
+            key_name: key.map(|key| key.name),
+            method: call.method,
+            endpoint: call.endpoint,
+            path: call.path,
+            status: call.status,
+            source_ip: call.source_ip,
+            request_id: call.request_id,
+            gateway: call.gateway,
+            lost: call.is_lost,
         }
     }
 }

@@ -110,7 +110,7 @@ schemas! {
     PayloadState: "`whole`: complete; `cut`: the end is missing; `no_room`: the gateway's buffer was full; `not_redactable`: the body is missing, because the fields to redact cannot be located in it."
         = words(State::ALL.map(State::as_str));
     AnomalyKind: "Kind of anomaly." = words(Kind::ALL.map(Kind::as_str));
-    Interruption: "Why a response is incomplete: `upstream_reset`, `timeout` (at the gateway), `client_disconnected`, or `unknown`."
+    Interruption: "Why a response is incomplete: `upstream_reset`, `timeout` (at the gateway), `client_disconnected`, `key_no_longer_valid` (the filter ended the call because its key was revoked or expired), or `unknown`."
         = words(Interrupted::ALL.map(Interrupted::as_str));
     GapCause: "Why the records are missing." = words(Cause::ALL.map(Cause::as_str));
     DenialCode: "Reason for a refusal." = words(Denial::ALL.map(Denial::code));

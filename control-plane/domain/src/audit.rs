@@ -64,6 +64,33 @@ pub struct AggregatedCalls {
     pub first_time: UnixMillis,
 }
 
+/// A call that has not ended, as far as the log shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallInProgress {
+    /// Its number in this log, which is not that of its record.
+    pub id: i64,
+    /// When it began.
+    pub time: UnixMillis,
+    /// The gateway that sees it.
+    pub gateway: String,
+    /// The key.
+    pub key: Option<AuditKey>,
+    /// The method.
+    pub method: String,
+    /// The template of the route.
+    pub endpoint: Option<String>,
+    /// The path, without the query string.
+    pub path: String,
+    /// Status of the response; 0 if there was none when the call was reported.
+    pub status: u16,
+    /// Client address as the gateway determined it.
+    pub source_ip: Option<IpAddr>,
+    /// The gateway's request id.
+    pub request_id: String,
+    /// Whether the gateway can no longer report the end of the call, because it or its worker is gone.
+    pub is_lost: bool,
+}
+
 /// The part of a call on which a policy decides.
 #[derive(Clone, Debug)]
 pub struct RecordedCall {

@@ -42,6 +42,31 @@ CREATE INDEX audit_records_reason ON audit_records (reason, time);
 CREATE INDEX audit_records_status ON audit_records (status, time);
 CREATE INDEX audit_records_source_ip ON audit_records (source_ip, time) WHERE source_ip IS NOT NULL;
 
+-- Calls that have not ended. A row is removed when the call's record arrives in audit_records, or is reported as lost.
+CREATE TABLE calls_in_progress (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    gateway     TEXT    NOT NULL,
+    incarnation TEXT    NOT NULL, -- 16 hexadecimal digits
+    vm          TEXT    NOT NULL, -- 16 hexadecimal digits
+    number      INTEGER NOT NULL, -- among the calls that the VM has reported as in progress
+    time        INTEGER NOT NULL,
+    key_id      BLOB,
+    key_name    TEXT,
+    key_version INTEGER,
+    environment TEXT,
+    method      TEXT    NOT NULL,
+    endpoint    TEXT,
+    path        TEXT    NOT NULL,
+    status      INTEGER NOT NULL,
+    source_ip   BLOB,
+    request_id  TEXT    NOT NULL,
+    lost        TEXT,             -- 'vm' or 'gateway' if it has ended without reporting the end of the call
+    UNIQUE (gateway, incarnation, vm, number)
+) STRICT;
+
+CREATE INDEX calls_in_progress_key ON calls_in_progress (key_id, id) WHERE key_id IS NOT NULL;
+CREATE INDEX calls_in_progress_time ON calls_in_progress (time);
+
 -- How far each stream of records has arrived: one stream for each VM of each run of a gateway's process.
 CREATE TABLE audit_streams (
     gateway       TEXT    NOT NULL,

@@ -23,6 +23,7 @@ impl GatewayLogWrites for SqliteTransaction {
         let streams = self.stream_ends(id).await?;
         let Some(missing) = report.loss(lost, ended_at, &streams) else { return Ok(None) };
         let gap = self.insert_gap(&id.gateway, id.incarnation, None, &missing).await?;
+        self.set_calls_of_gateway_lost(id, true).await?;
         sqlx::query("UPDATE audit_gateways SET gap = ? WHERE gateway = ? AND incarnation = ?")
             .bind(gap)
             .bind(id.gateway.clone())
@@ -47,6 +48,8 @@ impl SqliteTransaction {
         let gap = known.as_ref().and_then(|known| known.gap);
         if let Some(gap) = gap {
             self.withdraw_gap(gap).await?;
+            let id = GatewayId { gateway: source.gateway.clone(), incarnation: source.incarnation };
+            self.set_calls_of_gateway_lost(&id, false).await?;
         }
         self.set_last_report(source, &LastReport::after(known, progress, heard_at)).await?;
         Ok(gap)

@@ -62,6 +62,15 @@ impl RetentionStore for SqliteStore {
         .await
     }
 
+    async fn purge_calls_in_progress(&self, before: UnixMillis, limit: usize) -> Result<u64> {
+        self.purge(
+            "DELETE FROM calls_in_progress WHERE id IN (SELECT id FROM calls_in_progress WHERE time < ? LIMIT ?)",
+            before,
+            limit,
+        )
+        .await
+    }
+
     async fn purge_gateways(
         &self,
         before: UnixMillis,

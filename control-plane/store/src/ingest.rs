@@ -1,7 +1,7 @@
 //! Determines which items of a batch are new and which calls are missing. Backends store the result.
 
 use omniflow_domain::audit::GapCause;
-use omniflow_policy::audit::{AuditItem, AuditRecord, CallAggregate};
+use omniflow_policy::audit::{AuditItem, AuditRecord, CallAggregate, CallEnd, CallInProgress};
 use omniflow_policy::time::UnixMillis;
 
 use crate::error::IngestError;
@@ -49,6 +49,10 @@ pub struct Arrival<'a> {
     pub gaps: Vec<Missing>,
     /// When the first of the calls began.
     pub since: Option<UnixMillis>,
+    /// Calls that have not ended.
+    pub in_progress: Vec<&'a CallInProgress>,
+    /// Calls that were in progress and have ended.
+    pub ended: Vec<&'a CallEnd>,
 }
 
 // === impl Arrival ===
@@ -58,6 +62,18 @@ impl<'a> Arrival<'a> {
     pub fn of(items: &'a [AuditItem], place: &mut StreamPlace) -> Result<Self, IngestError> {
         let mut arrival = Self::default();
         for item in items {
+            match item {
+                // One below belongs to a batch that arrives a second time; the call may have ended since.
+                AuditItem::InProgress(call) if call.record.sequence >= place.next_sequence => {
+                    arrival.in_progress.push(call);
+                    continue;
+                }
+                AuditItem::Ended(end) => {
+                    arrival.ended.push(end);
+                    continue;
+                }
+                _ => {}
+            }
             let (expected, start, end) = (place.next_sequence, item.sequence(), item.next_sequence());
             // Some calls that a VM reports as lost may have arrived: the VM ended before the acknowledgement reached it.
             let is_new = match item {
@@ -65,6 +81,7 @@ impl<'a> Arrival<'a> {
                     start >= expected
                 }
                 AuditItem::Gap(_) => end > expected,
+                AuditItem::InProgress(_) | AuditItem::Ended(_) => false,
             };
             if !is_new {
                 continue;
@@ -85,6 +102,7 @@ impl<'a> Arrival<'a> {
                 AuditItem::Gap(lost) => {
                     arrival.miss(place, end - start.max(expected), lost.cause.into(), lost.from, lost.to);
                 }
+                AuditItem::InProgress(_) | AuditItem::Ended(_) => {}
             }
             if arrival.gaps.len() > MAX_GAPS {
                 return Err(IngestError::TooManyGaps);

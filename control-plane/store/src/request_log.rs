@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use async_trait::async_trait;
-use omniflow_domain::audit::{AuditEntry, AuditGap, GapCause, RecordedCall};
+use omniflow_domain::audit::{AuditEntry, AuditGap, CallInProgress, GapCause, RecordedCall};
 use omniflow_domain::audit_query::{AuditFilter, AuditPosition};
+use omniflow_domain::key::KeyReference;
 use omniflow_domain::key_use::CallGroup;
 use omniflow_domain::payload::SealedPayload;
 use omniflow_domain::stats::{CallCounts, Dimension, GroupValue};
@@ -167,6 +168,15 @@ pub trait RequestLogStore {
         limit: usize,
     ) -> Result<Vec<AuditGap>>;
 
+    /// Returns up to `limit` calls that have not ended, of one key or of all, the last reported first, after the number
+    /// `before`.
+    async fn calls_in_progress(
+        &self,
+        key: Option<&KeyReference>,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<CallInProgress>>;
+
     /// Total number of stored gaps, and of calls missing in them, by cause.
     async fn gap_totals(&self) -> Result<Vec<(GapCause, u64, u64)>>;
 }
@@ -174,7 +184,7 @@ pub trait RequestLogStore {
 /// Writes the request log.
 #[async_trait]
 pub trait RequestLogWrites {
-    /// Stores the new items of a batch, payloads by the sequence number of their call, a gap wherever sequence numbers
+    /// Stores the new items of a batch, which may end calls that are in progress, payloads by the sequence number of their call, a gap wherever sequence numbers
     /// jump, and the gateway's progress report, which arrived at `heard_at`. Items that were stored before are ignored.
     /// Times after `latest` are stored as `latest`: a gateway's clock may be wrong.
     async fn ingest(

@@ -26,6 +26,9 @@ pub trait RetentionStore {
     /// Deletes up to `limit` gaps that ended before `before`.
     async fn purge_gaps(&self, before: UnixMillis, limit: usize) -> Result<u64>;
 
+    /// Deletes up to `limit` calls in progress that began before `before`.
+    async fn purge_calls_in_progress(&self, before: UnixMillis, limit: usize) -> Result<u64>;
+
     /// Removes up to `limit` gateways that were last seen before `quiescent_before` and have no undelivered call, or
     /// that were last seen before `before`.
     async fn purge_gateways(

@@ -90,30 +90,32 @@ proptest! {
 
 #[test]
 fn forwarded_addresses_that_envoy_cannot_parse_are_detected() {
-    let peer: IpAddr = "10.0.0.5".parse().unwrap();
-    let detected = |forwarded: &str| is_forwarded_unparsed(forwarded.as_bytes(), peer);
-    for forwarded in [
-        "203.0.113.7:51234, 10.0.0.5",
-        "[2001:db8::7]:51234, 10.0.0.5",
-        "[2001:db8::7],10.0.0.5",
-        "198.51.100.1, 203.0.113.7:51234, 10.0.0.5",
-        // Envoy adds its own address for peers on the loopback.
-        "203.0.113.7:51234, 192.0.2.1",
+    let detected = |hops, forwarded: &str| is_forwarded_unparsed(forwarded.as_bytes(), hops);
+    for (hops, forwarded) in [
+        (1, "203.0.113.7:51234, 10.0.0.5"),
+        (1, "[2001:db8::7]:51234, 10.0.0.5"),
+        (1, "[2001:db8::7],10.0.0.5"),
+        (1, "198.51.100.1, 203.0.113.7:51234, 10.0.0.5"),
+        (2, "203.0.113.7:51234, 192.0.2.1, 10.0.0.5"),
     ] {
-        assert!(detected(forwarded), "{forwarded}");
+        assert!(detected(hops, forwarded), "{hops} {forwarded}");
     }
-    for forwarded in [
-        "",
-        "10.0.0.5",
-        "203.0.113.7, 10.0.0.5",
-        "2001:db8::7, 10.0.0.5",
-        "unknown, 10.0.0.5",
-        "_hidden:80, 10.0.0.5",
+    for (hops, forwarded) in [
+        // Without trusted proxies, the client has written the header.
+        (0, "203.0.113.7:51234, 10.0.0.5"),
+        (1, ""),
+        (1, "10.0.0.5"),
+        (1, "203.0.113.7, 10.0.0.5"),
+        (1, "2001:db8::7, 10.0.0.5"),
+        (1, "unknown, 10.0.0.5"),
+        (1, "_hidden:80, 10.0.0.5"),
         // The peer's own entry.
-        "10.0.0.5:443",
-        // The client's address comes from the entry of a proxy; the entries before it are controlled by the client.
-        "203.0.113.7:51234, 10.0.0.5, 192.0.2.1",
+        (1, "10.0.0.5:443"),
+        // The entries before that of the trusted proxy are controlled by the client.
+        (1, "203.0.113.7:51234, 192.0.2.1, 10.0.0.5"),
+        (2, "203.0.113.7, 192.0.2.1:80, 10.0.0.5"),
+        (usize::MAX, "203.0.113.7:51234, 10.0.0.5"),
     ] {
-        assert!(!detected(forwarded), "{forwarded}");
+        assert!(!detected(hops, forwarded), "{hops} {forwarded}");
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Why a response ended before it was complete. The order is part of the format: append, never reorder.
+/// Why a call ended before its response was complete. The order is part of the format: append, never reorder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Interruption {
     /// The upstream reset the stream, or closed its connection.
@@ -13,6 +13,8 @@ pub enum Interruption {
     ClientDisconnected,
     /// The gateway did not report a reason.
     Unknown,
+    /// The filter ended the stream, because the key was no longer valid.
+    KeyNoLongerValid,
 }
 
 /// Bits of Envoy's `response.flags` (envoy/stream_info/stream_info.h, `CoreResponseFlag`).
@@ -31,7 +33,8 @@ const DOWNSTREAM_REMOTE_RESET: u64 = 1 << 28;
 
 impl Interruption {
     /// All kinds.
-    pub const ALL: [Self; 4] = [Self::UpstreamReset, Self::Timeout, Self::ClientDisconnected, Self::Unknown];
+    pub const ALL: [Self; 5] =
+        [Self::UpstreamReset, Self::Timeout, Self::ClientDisconnected, Self::Unknown, Self::KeyNoLongerValid];
 
     /// The kind that Envoy's response flags of an incomplete response indicate.
     pub const fn from_flags(flags: u64) -> Self {
@@ -61,6 +64,7 @@ impl Interruption {
             Self::Timeout => "timeout",
             Self::ClientDisconnected => "client_disconnected",
             Self::Unknown => "unknown",
+            Self::KeyNoLongerValid => "key_no_longer_valid",
         }
     }
 

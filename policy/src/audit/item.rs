@@ -1,7 +1,8 @@
-//! The items of a batch: calls, with their arguments if those are recorded, aggregated calls, and gaps.
+//! The items of a batch: calls, with their arguments if those are recorded, aggregated calls, gaps, and calls that
+//! are in progress.
 //!
 //! The sequence numbers of a VM count calls, not items: an item uses as many numbers as it has calls. So a
-//! number that never arrives is exactly one missing call.
+//! number that never arrives is exactly one missing call. A call that is in progress uses no number until it ends.
 
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -26,6 +27,30 @@ pub enum AuditItem {
     Gap(ReportedGap),
     /// One call and its arguments.
     CallWithPayload(AuditRecord, CallPayload),
+    /// A call that has not ended yet. Its own record follows when it ends.
+    InProgress(CallInProgress),
+    /// The end of a call that was reported as in progress. It follows the call's record, or the record was lost.
+    Ended(CallEnd),
+}
+
+/// A call that has not ended yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallInProgress {
+    /// Number of the call among those that this VM has reported as in progress.
+    pub number: u64,
+    /// The call so far. Its sequence number is the one that the next call to end would get.
+    pub record: AuditRecord,
+}
+
+/// The end of a call that was reported as in progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallEnd {
+    /// Number of the call among those that this VM has reported as in progress.
+    pub number: u64,
+    /// Sequence number of the next call to end.
+    pub sequence: u64,
+    /// Start of the call.
+    pub time: UnixMillis,
 }
 
 /// Calls of one key or one address with the same outcome and status, too many to record individually.
@@ -84,15 +109,18 @@ impl AuditItem {
             Self::Call(record) | Self::CallWithPayload(record, _) => record.sequence,
             Self::Aggregated(aggregate) => aggregate.sequence,
             Self::Gap(gap) => gap.sequence,
+            Self::InProgress(call) => call.record.sequence,
+            Self::Ended(end) => end.sequence,
         }
     }
 
-    /// Number of calls.
+    /// Number of calls that have ended.
     pub const fn calls(&self) -> u64 {
         match self {
             Self::Call(_) | Self::CallWithPayload(..) => 1,
             Self::Aggregated(aggregate) => aggregate.calls,
             Self::Gap(gap) => gap.calls,
+            Self::InProgress(_) | Self::Ended(_) => 0,
         }
     }
 
@@ -107,6 +135,8 @@ impl AuditItem {
             Self::Call(record) | Self::CallWithPayload(record, _) => record.time,
             Self::Aggregated(aggregate) => aggregate.last_time,
             Self::Gap(gap) => gap.to,
+            Self::InProgress(call) => call.record.time,
+            Self::Ended(end) => end.time,
         }
     }
 
@@ -116,6 +146,8 @@ impl AuditItem {
             Self::Call(record) | Self::CallWithPayload(record, _) => Some(record.time),
             Self::Aggregated(aggregate) => Some(aggregate.first_time),
             Self::Gap(gap) => gap.from,
+            Self::InProgress(call) => Some(call.record.time),
+            Self::Ended(end) => Some(end.time),
         }
     }
 
@@ -131,10 +163,12 @@ impl AuditItem {
                 gap.to = gap.to.min(latest);
                 gap.from = gap.from.map(|from| from.min(gap.to));
             }
+            Self::InProgress(call) => call.record.time = call.record.time.min(latest),
+            Self::Ended(end) => end.time = end.time.min(latest),
         }
     }
 
-    /// Whether the item has at least one call, and every text is within the length that a filter sends.
+    /// Whether a count is at least one call, and every text is within the length that a filter sends.
     pub(super) fn is_in_bounds(&self) -> bool {
         match self {
             Self::Call(record) => record.is_in_bounds(),
@@ -143,6 +177,8 @@ impl AuditItem {
                 aggregate.calls > 0 && aggregate.key.as_ref().is_none_or(AuditKey::is_in_bounds)
             }
             Self::Gap(gap) => gap.calls > 0,
+            Self::InProgress(call) => call.record.is_in_bounds(),
+            Self::Ended(_) => true,
         }
     }
 
@@ -151,7 +187,7 @@ impl AuditItem {
         match self {
             Self::Call(record) => Some((record, None)),
             Self::CallWithPayload(record, payload) => Some((record, Some(payload))),
-            Self::Aggregated(_) | Self::Gap(_) => None,
+            Self::Aggregated(_) | Self::Gap(_) | Self::InProgress(_) | Self::Ended(_) => None,
         }
     }
 

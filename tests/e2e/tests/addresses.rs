@@ -91,6 +91,18 @@ async fn a_forwarded_address_with_a_port_or_brackets_is_counted_and_reported() {
     assert!((1..=2).contains(&warnings), "{warnings} warnings for two workers: {log}");
 }
 
+/// Without proxies in front, clients alone write the header, and nothing is to be configured.
+#[tokio::test]
+async fn a_client_cannot_cause_the_warning_about_proxies() {
+    let stack = Stack::start(StackOptions::workers(1)).await.unwrap();
+    let client = key(&stack, "client", &[]).await;
+    for value in ["203.0.113.7:51234", "[2001:db8::7]", "203.0.113.7:51234, 127.0.0.1"] {
+        assert_eq!(stack.call(forwarded(&client, value)).await.unwrap().status, 200, "{value}");
+    }
+    let counted = stack.envoy.stat("wasmcustom.omniflow_forwarded_addresses_unparsed").await.unwrap();
+    assert_eq!((counted, stack.envoy.process().log().matches("X-Forwarded-For contains").count()), (0, 0));
+}
+
 /// A listener on both families: IPv4 clients arrive as IPv4-mapped addresses there.
 #[tokio::test]
 async fn a_listener_on_both_families() {

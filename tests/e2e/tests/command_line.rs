@@ -258,6 +258,7 @@ async fn what_is_seen(omf: &mut Omf, stack: &Stack) {
     .unwrap();
     assert!(omf.says("audit --key printed").await.contains(CONTACTS));
     assert_eq!(omf.json("audit gaps --limit 5 --json").await["items"], serde_json::json!([]));
+    assert_eq!(omf.json("audit in-progress --key ci --json").await["items"], serde_json::json!([]));
     let stats = omf.says("audit stats --by key,status --key printed").await;
     assert!(stats.contains("(printed)") && stats.contains("total"), "{stats}");
     let exported = omf.says("audit export --key printed").await;

@@ -137,3 +137,28 @@ async fn a_policy_that_takes_imported_keys_reaches_the_gateways_and_is_taken_bac
         assert_eq!(refusal(&foreign), (401, Some("malformed_key".to_owned())));
     }
 }
+
+/// Beside a key in X-API-Key, a bearer token goes on to the upstream. A key must not.
+#[tokio::test]
+async fn an_imported_key_beside_another_key_does_not_reach_the_upstream() {
+    let [first, second] = ["sk_live_4eC39HqLyjWDarjtT1zdp7dc", "sk_live_26PHem9AhJZvU623DfE1x4sd"];
+    let keys = [first, second].into_iter().enumerate().filter_map(|(number, secret)| {
+        credential(&json!({"key": {"imported_secret": secret, "scopes": ["contacts:read"]}}), number)
+    });
+    let (_hostile, gateway) = started(keys.collect(), |mut options| {
+        options.plugin.insert("credential_header".to_owned(), json!("x-api-key"));
+        options
+    })
+    .await;
+    gateway.live.clear();
+    for beside in [first, second] {
+        let response = gateway.envoy.call(contacts(first).bearer(beside)).await.unwrap();
+        assert_eq!(refusal(&response), (401, Some("ambiguous_credentials".to_owned())), "{beside}");
+    }
+    assert_eq!(gateway.live.take().len(), 0);
+    let response = gateway.envoy.call(contacts(first).bearer("an-oauth-token")).await.unwrap();
+    assert_eq!(response.status, 200, "{}", response.text());
+    let received = gateway.live.take();
+    assert_eq!(received[0].header("authorization"), Some("Bearer an-oauth-token"));
+    assert_eq!(received[0].header("x-omniflow-key-name"), Some("case-0"));
+}

@@ -126,6 +126,10 @@ impl EnvoyOptions {
             .with_context(|| self.template.display().to_string())?;
         if self.with_filter {
             bootstrap::set_filter_code(&mut config, &paths::filter_wasm()?)?;
+            if self.trusted_hops > 0 {
+                let hops = Map::from_iter([("trusted_hops".to_owned(), Value::from(self.trusted_hops))]);
+                bootstrap::merge_plugin_configuration(&mut config, &hops)?;
+            }
             bootstrap::merge_plugin_configuration(&mut config, &self.plugin)?;
         } else {
             bootstrap::remove_filter(&mut config)?;

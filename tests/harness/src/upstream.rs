@@ -4,7 +4,8 @@
 //! `x-echo-delay-ms: 200` delays it, `x-echo-abort: 1` breaks the connection instead. gRPC requests get one
 //! message and `grpc-status: 0` in the trailers; `x-echo-grpc-status: 14` sets the status, and `x-echo-trailers-only: 1` puts
 //! it into the headers of a response without a message. `x-echo-headers: a=b; c=d` adds headers to the response, and
-//! `x-echo-break: 1` breaks the connection in the middle of the body, `x-echo-stall: 1` stops there.
+//! `x-echo-break: 1` breaks the connection in the middle of the body, `x-echo-stall: 1` stops there. A request for an upgrade
+//! gets one: what arrives on the connection is sent back.
 
 use std::collections::VecDeque;
 use std::net::TcpListener;
@@ -172,13 +173,28 @@ async fn serve(listener: TcpListener, name: Arc<str>, log: Log) -> Result<()> {
         tokio::spawn(async move {
             // A broken connection was caused by the client, or requested by the test.
             let _ = auto::Builder::new(TokioExecutor::new())
-                .serve_connection(TokioIo::new(stream), service)
+                .serve_connection_with_upgrades(TokioIo::new(stream), service)
                 .await;
         });
     }
 }
 
+/// Accepts an upgrade, such as that of a WebSocket, and echoes the bytes of the connection.
+fn upgrade(request: Request<Incoming>, protocol: &HeaderValue) -> Result<Response<Body>> {
+    tokio::spawn(async move {
+        let Ok(connection) = hyper::upgrade::on(request).await else { return };
+        let (mut incoming, mut outgoing) = tokio::io::split(TokioIo::new(connection));
+        let _ = tokio::io::copy(&mut incoming, &mut outgoing).await;
+    });
+    let response =
+        Response::builder().status(101).header("connection", "upgrade").header("upgrade", protocol);
+    Ok(response.body(Full::new(Bytes::new()).map_err(Into::into).boxed_unsync())?)
+}
+
 async fn answer(request: Request<Incoming>, name: Arc<str>, log: Log) -> Result<Response<Body>> {
+    if let Some(protocol) = request.headers().get("upgrade").cloned() {
+        return upgrade(request, &protocol);
+    }
     let (head, body) = request.into_parts();
     let path = head.uri.path_and_query().map_or_else(|| head.uri.to_string(), ToString::to_string);
     let body = body.collect().await?;

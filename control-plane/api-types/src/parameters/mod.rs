@@ -4,6 +4,7 @@
 mod admin_log;
 mod anomalies;
 mod audit;
+mod in_progress;
 mod keys;
 mod page;
 mod query;
@@ -11,6 +12,7 @@ mod query;
 pub use self::admin_log::AdminLogParameters;
 pub use self::anomalies::AnomalyParameters;
 pub use self::audit::{AuditParameters, ExportParameters, StatsParameters};
+pub use self::in_progress::InProgressParameters;
 pub use self::keys::KeyParameters;
 pub use self::page::{PageParameters, cursor};
 pub use self::query::{InvalidQuery, Parser};

@@ -1,7 +1,8 @@
-//! The audit log: calls, gaps, statistics, exports, and a stream of new calls.
+//! The audit log: calls, calls in progress, gaps, statistics, exports, and a stream of new calls.
 
 pub(super) mod export;
 pub(super) mod gaps;
+pub(super) mod in_progress;
 pub(super) mod list;
 pub(super) mod payload;
 pub(super) mod show;
@@ -17,6 +18,7 @@ pub(super) fn endpoints(endpoints: Endpoints) -> Endpoints {
     endpoints
         .add_query(READ, routes!(list::list))
         .add_query(READ, routes!(gaps::gaps))
+        .add_query(READ, routes!(in_progress::in_progress))
         .add_query(READ, routes!(stats::stats))
         .add(READ, routes!(export::export))
         .add(READ, routes!(stream::stream))

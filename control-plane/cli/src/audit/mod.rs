@@ -6,7 +6,7 @@ mod stats;
 mod tail;
 
 use clap::{Args, Subcommand};
-use omniflow_api_types::audit::{AuditEntryJson, AuditGapJson};
+use omniflow_api_types::audit::{AuditEntryJson, AuditGapJson, CallInProgressJson};
 use omniflow_api_types::values::{Decision, Environment};
 
 use super::args::{PageArgs, one_of};
@@ -21,6 +21,7 @@ use super::output::{Column, NONE, Output, cell, cell_or_none};
     omf audit --key ci --status 4xx\n  \
     omf audit --ip 203.0.113.0/24 --from 2026-03-01T00:00:00Z --json\n  \
     omf audit stats --by key\n  \
+    omf audit in-progress\n  \
     omf audit gaps"
 )]
 pub struct Command {
@@ -35,6 +36,10 @@ enum Other {
     /// List gaps in the audit log, where records never arrived, newest first.
     #[command(after_help = "Examples:\n  omf audit gaps\n  omf audit gaps --limit 500 --json")]
     Gaps(PageArgs),
+    /// List calls in progress, most recently reported first.
+    #[command(after_help = "Examples:\n  omf audit in-progress\n  omf audit in-progress --key ci --json\n\n\
+        Gateways report allowed calls that have been in progress for 5 seconds. The list shows a call until its record arrives.")]
+    InProgress(InProgress),
     /// Summarize calls, errors and latencies of the last 24 hours or another period.
     Stats(stats::Stats),
     /// Export all matching records to standard output, newest first.
@@ -46,6 +51,15 @@ enum Other {
     /// Rotate the key that encrypts payloads; earlier payloads stay readable.
     #[command(after_help = "Example:\n  omf audit rotate-payload-key")]
     RotatePayloadKey,
+}
+
+#[derive(Debug, Args)]
+struct InProgress {
+    /// Only calls with this key (name or ID).
+    #[arg(long)]
+    key: Option<String>,
+    #[command(flatten)]
+    page: PageArgs,
 }
 
 #[derive(Debug, Args)]
@@ -116,11 +130,27 @@ const GAP_COLUMNS: &[Column<AuditGapJson>] = &[
     ("CAUSE", |gap| cell(&gap.cause)),
 ];
 
+const IN_PROGRESS_COLUMNS: &[Column<CallInProgressJson>] = &[
+    ("SINCE", |call| cell(call.time)),
+    ("KEY", |call| cell_or_none(call.key_name.as_ref())),
+    ("METHOD", |call| cell(&call.method)),
+    ("PATH", |call| cell(&call.path)),
+    ("STATUS", |call| cell_or_none((call.status != 0).then_some(call.status))),
+    ("FROM", |call| cell_or_none(call.source_ip)),
+    ("GATEWAY", |call| cell(&call.gateway)),
+    ("REQUEST", |call| cell(&call.request_id)),
+    ("LOST", |call| if call.lost { "yes".to_owned() } else { NONE.to_owned() }),
+];
+
 pub(crate) fn run(command: Command, client: &Client, output: Output) -> anyhow::Result<()> {
     match command.other {
         Some(Other::Gaps(page)) => {
             let gaps = client.list("/v1/audit/gaps", &[page.limit(), page.cursor()])?;
             output.list(&gaps, "gaps", GAP_COLUMNS)
+        }
+        Some(Other::InProgress(InProgress { key, page })) => {
+            let calls = client.list("/v1/audit/in-progress", &[("key", key), page.limit(), page.cursor()])?;
+            output.list(&calls, "calls in progress", IN_PROGRESS_COLUMNS)
         }
         Some(Other::Stats(args)) => stats::run(args, client, output),
         Some(Other::Export(args)) => export::run(args, client),

@@ -21,6 +21,7 @@ use crate::layout::Layout;
 use crate::page::{Page, PageResult};
 use crate::time_field::to_field;
 use omniflow_api_types::audit::{AuditEntryJson, AuditGapJson};
+use omniflow_domain::audit::CallInProgress;
 use omniflow_domain::audit_query::{AuditFilter, AuditPosition};
 use omniflow_domain::error::Error;
 use omniflow_domain::page::PageRequest;
@@ -34,6 +35,8 @@ const MAX_SEARCH: Duration = Duration::from_millis(60);
 const FIELDS: [&str; 8] = ["key", "environment", "endpoint", "method", "status", "ip", "from", "to"];
 /// Maximum number of gaps on a page.
 const MAX_GAPS: usize = 50;
+/// Maximum number of calls in progress on a page.
+const MAX_IN_PROGRESS: usize = 20;
 /// Time ranges to choose from: label, and milliseconds before now.
 const RANGES: [(&str, u64); 5] = [
     ("15 min", 900_000),
@@ -60,6 +63,7 @@ struct AuditPage {
     /// Path of the live stream, on the first page of a search without an end.
     live: Option<String>,
     summary: Option<CallSummary>,
+    in_progress: Vec<OpenCall>,
     items: Vec<Item>,
     next: Option<String>,
     /// Path that resumes the search and the time it reached, if it hit the time limit.
@@ -83,9 +87,22 @@ struct Gap {
     cause: &'static str,
 }
 
+/// A call in progress.
+struct OpenCall {
+    since: Moment,
+    /// Name and path of the page of the key.
+    key: Option<(String, String)>,
+    method: String,
+    path: String,
+    address: Option<String>,
+    gateway: String,
+    is_lost: bool,
+}
+
 /// Results for a page.
 struct Found {
     summary: Option<CallSummary>,
+    in_progress: Vec<OpenCall>,
     items: Vec<Item>,
     next: Option<String>,
     resume: Option<AuditPosition>,
@@ -126,8 +143,10 @@ async fn find(
         let overview = log.overview(filter.clone(), longest).await?;
         Ok::<_, Error>(Some(CallSummary::new(&overview, query)))
     };
+    let in_progress = in_progress(log, query, &filter);
     let search = log.search(filter.clone(), request, MAX_SEARCH);
-    let (FoundCalls { page, resume_at }, summary) = tokio::try_join!(search, summary)?;
+    let (FoundCalls { page, resume_at }, summary, in_progress) =
+        tokio::try_join!(search, summary, in_progress)?;
     let next: Option<AuditPosition> = page.next_cursor.as_deref().and_then(|cursor| cursor.parse().ok());
     let gaps = gaps_among(log, &filter, request, next.or(resume_at)).await?;
     let page_at =
@@ -135,10 +154,21 @@ async fn find(
     let calls = page.items.into_iter().map(AuditEntryJson::from).collect();
     Ok(Found {
         summary,
+        in_progress,
         items: merged(calls, gaps, query),
         next: page.next_cursor.map(page_at),
         resume: resume_at,
     })
+}
+
+/// The calls in progress, on the first page of a search for nothing else than a key.
+async fn in_progress(log: &RequestLog, query: &Query, filter: &AuditFilter) -> Result<Vec<OpenCall>, Error> {
+    let only_key = Query { key: query.key.clone(), count: query.count.clone(), ..Query::default() };
+    if only_key != *query {
+        return Ok(Vec::new());
+    }
+    let calls = log.in_progress(filter.key.as_ref(), PageRequest::first(MAX_IN_PROGRESS)).await?;
+    Ok(calls.items.into_iter().map(OpenCall::from).collect())
 }
 
 /// The gaps that end in the period of a page: from `end`, the position of the next page, to the start of the page, so that each
@@ -194,6 +224,7 @@ impl AuditPage {
             refresh: query.path("/audit", &[]),
             live: (query.cursor.is_empty() && query.to.is_empty()).then_some(live),
             summary: None,
+            in_progress: Vec::new(),
             items: Vec::new(),
             next: None,
             resume: None,
@@ -202,13 +233,13 @@ impl AuditPage {
     }
 
     fn with(self, found: Found) -> Self {
-        let Found { summary, items, next, resume } = found;
+        let Found { summary, in_progress, items, next, resume } = found;
         let resume = resume.map(|position| {
             let cursor = position.to_string();
             let path = Query { cursor, count: String::new(), ..self.query.clone() }.path("/audit", &[]);
             (path, Moment(position.time))
         });
-        Self { summary, items, next, resume, ..self }
+        Self { summary, in_progress, items, next, resume, ..self }
     }
 
     fn has_calls(&self) -> bool {
@@ -240,6 +271,22 @@ impl AuditPage {
     /// The error of the search as a whole.
     fn other_error(&self) -> Option<&str> {
         general_error(&self.errors)
+    }
+}
+
+// === impl OpenCall ===
+
+impl From<CallInProgress> for OpenCall {
+    fn from(call: CallInProgress) -> Self {
+        Self {
+            since: Moment(call.time),
+            key: call.key.map(|key| (key.name, format!("/keys/{}", key.id))),
+            method: call.method,
+            path: call.path,
+            address: call.source_ip.map(|address| address.to_string()),
+            gateway: call.gateway,
+            is_lost: call.is_lost,
+        }
     }
 }
 

@@ -117,6 +117,7 @@ fn describe_interruption(interruption: &str) -> &'static str {
     match interruption {
         "upstream_reset" => "The upstream reset the stream.",
         "timeout" => "A timeout at the gateway ended the stream.",
+        "key_no_longer_valid" => "The gateway ended the call because its key was revoked or expired.",
         "client_disconnected" => "The client disconnected.",
         _ => "The gateway did not report a reason.",
     }

@@ -1,6 +1,6 @@
 use axum::http::{StatusCode, header};
 use http_body_util::BodyExt;
-use omniflow_policy::audit::{AuditItem, AuditKey, CallAggregate};
+use omniflow_policy::audit::{AuditItem, AuditKey, CallAggregate, CallInProgress};
 use omniflow_policy::denial::{Denial, Outcome};
 use omniflow_policy::key::Environment;
 use omniflow_policy::payload::{CallPayload, PayloadState};
@@ -69,6 +69,27 @@ async fn start_server() -> (TestServer, String) {
     server.deliver_items(&gateway, items).await;
     server.pass(std::time::Duration::from_secs(600));
     (server, gateway)
+}
+
+#[tokio::test]
+async fn the_list_shows_calls_in_progress() {
+    let (server, gateway) = start_server().await;
+    let mut open = record(1_243, START + 200_000, Some((Uuid::from_u128(7), "ci")));
+    open.path = format!("/{MARKUP}");
+    let begun = CallInProgress { number: 0, record: open };
+    server.deliver_items(&gateway, vec![AuditItem::InProgress(begun)]).await;
+    let mut browser = Browser::signed_in(&server, &server.owner).await;
+    for (path, is_listed) in [
+        ("/audit", true),
+        ("/audit?key=ci", true),
+        ("/audit?key=nobody", false),
+        ("/audit?status=200", false),
+    ] {
+        let page = browser.page(path).await;
+        assert_eq!(page.contains("<h2 id=\"in-progress\">In progress</h2>"), is_listed, "{path}");
+        assert_eq!(page.contains(&format!("<code>GET /{MARKUP_AS_TEXT}")), is_listed, "{path}");
+        assert!(!page.contains(MARKUP), "{path}");
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 pub mod export;
 pub mod follow;
 pub mod gaps;
+pub mod in_progress;
 pub mod payload;
 mod query_limit;
 pub mod search;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use omniflow_policy::audit::{AuditBatch, AuditItem, AuditRecord};
+use omniflow_policy::audit::{AuditBatch, AuditItem, AuditRecord, CallInProgress};
 use omniflow_policy::policy::Policy;
 use omniflow_policy::time::UnixMillis;
 
@@ -86,7 +86,10 @@ impl GatewayProtocol {
         let (policy, _) = self.publisher.publication.policy()?;
         let redact = move || {
             for item in &mut batch.items {
-                if let AuditItem::Call(record) | AuditItem::CallWithPayload(record, _) = item {
+                if let AuditItem::Call(record)
+                | AuditItem::CallWithPayload(record, _)
+                | AuditItem::InProgress(CallInProgress { record, .. }) = item
+                {
                     redact_record(record, &policy);
                 }
             }

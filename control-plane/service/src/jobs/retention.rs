@@ -88,7 +88,8 @@ pub async fn purge(
     loop {
         let started = Instant::now();
         let records = store.purge_records(before, ROWS_AT_ONCE).await?;
-        let gaps = store.purge_gaps(before, ROWS_AT_ONCE).await?;
+        let gaps = store.purge_gaps(before, ROWS_AT_ONCE).await?
+            + store.purge_calls_in_progress(before, ROWS_AT_ONCE).await?;
         let gateways = store.purge_gateways(before, start_of(QUIESCENT_RETENTION), ROWS_AT_ONCE).await?;
         let anomalies = store.purge_anomalies(before, clock.now(), ROWS_AT_ONCE).await?;
         purged += records;

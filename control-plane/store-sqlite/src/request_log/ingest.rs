@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use omniflow_domain::payload::SealedPayload;
-use omniflow_policy::audit::{AuditBatch, AuditItem, AuditRecord, AuditSource, CallAggregate, Interruption};
+use omniflow_policy::audit::{
+    AuditBatch, AuditItem, AuditRecord, AuditSource, CallAggregate, Interruption, ReportedGapCause,
+};
 use omniflow_policy::denial::Outcome;
 use omniflow_policy::gateway::Incarnation;
 use omniflow_policy::time::UnixMillis;
@@ -53,6 +55,14 @@ impl RequestLogWrites for SqliteTransaction {
         }
         if let Some(last_time) = place.last_time.filter(|_| place.next_sequence != before) {
             self.set_stream_place(source, place.next_sequence, last_time, arrival.since).await?;
+        }
+        self.update_calls_in_progress(source, &arrival).await?;
+        let is_crash_report = batch
+            .items
+            .iter()
+            .any(|item| matches!(item, AuditItem::Gap(gap) if gap.cause == ReportedGapCause::VmLost));
+        if is_crash_report {
+            self.lose_calls_of_vm(source).await?;
         }
         self.note_uses(&arrival, latest).await?;
         self.roll_up(&arrival.records, &arrival.aggregated).await?;
@@ -243,11 +253,12 @@ impl SqliteTransaction {
         Ok(())
     }
 
-    /// Updates the time of the last allowed call of each key version. Corrects stored times after `latest`, which a wrong clock
+    /// Updates the time of the last allowed call of each key version, calls in progress included. Corrects stored times after `latest`, which a wrong clock
     /// caused.
     async fn note_uses(&mut self, arrival: &Arrival<'_>, latest: UnixMillis) -> Result<()> {
         let mut uses: HashMap<(Uuid, u16), UnixMillis> = HashMap::new();
-        let records = arrival.records.iter().filter_map(|record| KeyCalls::of_record(record));
+        let in_progress = arrival.in_progress.iter().map(|call| &call.record);
+        let records = arrival.records.iter().copied().chain(in_progress).filter_map(KeyCalls::of_record);
         let aggregated = arrival.aggregated.iter().filter_map(|aggregate| KeyCalls::of_aggregate(aggregate));
         for calls in records.chain(aggregated).filter(|calls| calls.outcome == Outcome::Allowed) {
             let last = uses.entry((calls.key.id, calls.key.version)).or_insert(calls.last);

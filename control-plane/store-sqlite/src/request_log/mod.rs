@@ -1,6 +1,7 @@
 //! The request log. Each module reads one view of it; the trait is implemented here.
 
 mod call_groups;
+mod in_progress;
 pub(crate) mod ingest;
 mod last_used;
 pub(crate) mod list;
@@ -11,8 +12,9 @@ mod timeline;
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use omniflow_domain::audit::{AuditEntry, AuditGap, GapCause, RecordedCall};
+use omniflow_domain::audit::{AuditEntry, AuditGap, CallInProgress, GapCause, RecordedCall};
 use omniflow_domain::audit_query::{AuditFilter, AuditPosition};
+use omniflow_domain::key::KeyReference;
 use omniflow_domain::key_use::CallGroup;
 use omniflow_domain::stats::Dimension;
 use omniflow_policy::time::UnixMillis;
@@ -126,6 +128,15 @@ impl RequestLogStore for SqliteStore {
         limit: usize,
     ) -> Result<Vec<AuditGap>> {
         in_time(self.audit.audit_gaps_between(from, to, limit)).await
+    }
+
+    async fn calls_in_progress(
+        &self,
+        key: Option<&KeyReference>,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<CallInProgress>> {
+        in_time(self.audit.calls_in_progress(key, before, limit)).await
     }
 
     async fn gap_totals(&self) -> Result<Vec<(GapCause, u64, u64)>> {

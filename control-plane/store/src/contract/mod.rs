@@ -8,6 +8,7 @@ pub mod access;
 pub mod anomalies;
 pub mod fixtures;
 pub mod gateways;
+pub mod in_progress;
 pub mod keys;
 pub mod payloads;
 pub mod policy;
@@ -151,6 +152,11 @@ macro_rules! contract_tests {
                 last_use_is_the_latest_allowed_call,
                 gaps_are_listed,
                 large_batches_are_stored,
+            ];
+            in_progress: [
+                call_is_listed_until_its_record_arrives,
+                call_is_marked_when_its_gateway_is_lost,
+                calls_in_progress_are_purged,
             ];
             anomalies: [
                 detection_becomes_an_anomaly,

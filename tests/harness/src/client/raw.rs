@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -55,6 +55,14 @@ impl RawConnection {
     /// Reads one response to a HEAD request, which has no body, regardless of its headers.
     pub async fn receive_head(&mut self) -> Result<Response> {
         timeout(self.deadline, read_response(&mut self.stream, true)).await.context("no answer in time")?
+    }
+
+    /// Reads the bytes that have arrived, at least one.
+    pub async fn read_some(&mut self) -> Result<Vec<u8>> {
+        let read = timeout(self.deadline, self.stream.fill_buf()).await.context("nothing in time")??.to_vec();
+        ensure!(!read.is_empty(), "the connection was closed");
+        self.stream.consume(read.len());
+        Ok(read)
     }
 
     /// Reads until the other side closes.

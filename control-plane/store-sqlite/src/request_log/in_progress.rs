@@ -1,0 +1,146 @@
+//! Calls that have not ended.
+
+use omniflow_domain::audit::CallInProgress;
+use omniflow_domain::gateway::GatewayId;
+use omniflow_domain::key::KeyReference;
+use omniflow_policy::audit::{AuditKey, AuditSource};
+use omniflow_store::ingest::Arrival;
+use omniflow_store::{Result, StoreError};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Sqlite};
+use uuid::Uuid;
+
+use crate::columns::{Columns, address, address_bytes, from_millis, parsed, row_limit, saturated, to_millis};
+use crate::database::{Database, SqliteTransaction};
+
+const COLUMNS: &str = "SELECT id, time, gateway, key_id, key_name, key_version, environment, method, endpoint, path, \
+     status, source_ip, request_id, lost FROM calls_in_progress ";
+
+impl Database {
+    pub(crate) async fn calls_in_progress(
+        &self,
+        key: Option<&KeyReference>,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<CallInProgress>> {
+        let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
+        query.push("WHERE id < ").push_bind(before.unwrap_or(i64::MAX));
+        match key {
+            Some(KeyReference::Id(id)) => {
+                query.push(" AND key_id = ").push_bind(*id);
+            }
+            Some(KeyReference::Name(name)) => {
+                query.push(" AND key_name = ").push_bind(name.clone());
+            }
+            None => {}
+        }
+        query.push(" ORDER BY id DESC LIMIT ").push_bind(row_limit(limit));
+        let rows = query.build().fetch_all(&mut *self.scanner().await?).await.map_err(StoreError::backend)?;
+        rows.iter().map(read).collect()
+    }
+}
+
+impl SqliteTransaction {
+    /// Stores the calls of a batch that are in progress, and removes those that have ended.
+    pub(crate) async fn update_calls_in_progress(
+        &mut self,
+        source: &AuditSource,
+        arrival: &Arrival<'_>,
+    ) -> Result<()> {
+        for call in &arrival.in_progress {
+            let (number, record) = (call.number, &call.record);
+            let key = record.key.as_ref();
+            sqlx::query(
+                "INSERT OR IGNORE INTO calls_in_progress (gateway, incarnation, vm, number, time, key_id, key_name, \
+                 key_version, environment, method, endpoint, path, status, source_ip, request_id) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            )
+            .bind(source.gateway.clone())
+            .bind(String::from(source.incarnation))
+            .bind(String::from(source.vm))
+            .bind(saturated(number))
+            .bind(to_millis(record.time))
+            .bind(key.map(|key| key.id))
+            .bind(key.map(|key| key.name.clone()))
+            .bind(key.map(|key| key.version))
+            .bind(key.map(|key| key.environment.as_str()))
+            .bind(record.method.clone())
+            .bind(record.endpoint.clone())
+            .bind(record.path.clone())
+            .bind(record.status)
+            .bind(record.source_ip.map(address_bytes))
+            .bind(record.request_id.clone())
+            .execute(self.connection())
+            .await
+            .map_err(StoreError::backend)?;
+        }
+        for end in &arrival.ended {
+            sqlx::query(
+                "DELETE FROM calls_in_progress WHERE gateway = ? AND incarnation = ? AND vm = ? AND number = ?",
+            )
+            .bind(source.gateway.clone())
+            .bind(String::from(source.incarnation))
+            .bind(String::from(source.vm))
+            .bind(saturated(end.number))
+            .execute(self.connection())
+            .await
+            .map_err(StoreError::backend)?;
+        }
+        Ok(())
+    }
+
+    /// Marks the calls of a VM that has ended without reporting their ends.
+    pub(crate) async fn lose_calls_of_vm(&mut self, source: &AuditSource) -> Result<()> {
+        sqlx::query(
+            "UPDATE calls_in_progress SET lost = 'vm' WHERE gateway = ? AND incarnation = ? AND vm = ?",
+        )
+        .bind(source.gateway.clone())
+        .bind(String::from(source.incarnation))
+        .bind(String::from(source.vm))
+        .execute(self.connection())
+        .await
+        .map_err(StoreError::backend)?;
+        Ok(())
+    }
+
+    /// Marks the calls of a gateway that counts as lost, or as live again.
+    pub(crate) async fn set_calls_of_gateway_lost(&mut self, id: &GatewayId, is_lost: bool) -> Result<()> {
+        let (from, to) = if is_lost { (None, Some("gateway")) } else { (Some("gateway"), None) };
+        sqlx::query(
+            "UPDATE calls_in_progress SET lost = ? WHERE gateway = ? AND incarnation = ? AND lost IS ?",
+        )
+        .bind(to)
+        .bind(id.gateway.clone())
+        .bind(String::from(id.incarnation))
+        .bind(from)
+        .execute(self.connection())
+        .await
+        .map_err(StoreError::backend)?;
+        Ok(())
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<CallInProgress> {
+    let key = match row.column::<Option<Uuid>, _>(3)? {
+        Some(id) => Some(AuditKey {
+            id,
+            name: row.column(4)?,
+            version: row.column(5)?,
+            environment: parsed(row.column(6)?, "the environment of a call in progress")?,
+        }),
+        None => None,
+    };
+    Ok(CallInProgress {
+        id: row.column(0)?,
+        time: from_millis(row.column(1)?),
+        gateway: row.column(2)?,
+        key,
+        method: row.column(7)?,
+        endpoint: row.column(8)?,
+        path: row.column(9)?,
+        status: row.column(10)?,
+        source_ip: row.column::<Option<&[u8]>, _>(11)?.map(address).transpose()?,
+        request_id: row.column(12)?,
+        is_lost: row.column::<Option<&str>, _>(13)?.is_some(),
+    })
+}
