@@ -173,7 +173,9 @@ impl ControlPlane {
 
 impl Shared {
     async fn open(settings: &ServerSettings, exports: bool) -> Result<Self, ServerError> {
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&settings.data_dir).await?);
+        let reserve = settings.log_limits.reserve_bytes;
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open_with_reserve(&settings.data_dir, reserve).await?);
         if exports {
             let mut transaction = store.begin_log().await?;
             transaction.begin_export().await?;

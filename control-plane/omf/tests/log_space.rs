@@ -33,6 +33,25 @@ async fn batches_are_refused_first_where_space_runs_out() {
 }
 
 #[tokio::test]
+async fn statistics_are_refused_first_where_space_runs_out() {
+    let server = TestServer::new().await;
+    let gateway = server.token("gateway").await;
+    server.key("ci").await;
+    server.deliver(&gateway, vec![record(0, START, None)]).await;
+    let path = "/v1/audit/stats?from=2027-01-15T00:00:00Z&to=2027-01-16T00:00:00Z";
+    server.get(path).await.expect(StatusCode::OK);
+    // More than any volume has.
+    let server = server.restart_with(|settings| settings.log_limits.reserve_bytes = u64::MAX).await;
+    let refused = server.get(path).await;
+    assert!(refused.headers.contains_key("retry-after"));
+    assert!(refused.json()["detail"].as_str().unwrap().contains("statistics are not computed"));
+    assert_eq!(refused.problem(), (503, "busy".to_owned(), String::new()));
+    for path in ["/v1/keys?q=ci", "/v1/audit?status=4xx", "/v1/audit/export", "/v1/audit/gaps", "/v1/admin-log"] {
+        assert_eq!(server.get(path).await.status, StatusCode::OK, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn oldest_records_are_purged_above_the_maximum_size() {
     const RECORDS: u64 = 4_000;
     let server = TestServer::new().await;

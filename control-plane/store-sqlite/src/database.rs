@@ -53,6 +53,8 @@ pub(crate) struct Database {
     token_digests: Arc<TokenDigests>,
     /// The connection options of the writer.
     options: SqliteConnectOptions,
+    /// Those of the readers.
+    pub(crate) reader_options: SqliteConnectOptions,
     metrics: StoreMetrics,
 }
 
@@ -138,13 +140,14 @@ impl Database {
         let options = options.pragma("cache_size", READER_CACHE);
         let checkpointer = SqliteConnection::connect_with(&options).await.map_err(StoreError::backend)?;
         let options = options.read_only(true);
-        let scanners = Scanners::connect(readers.clone(), options.clone(), path).await?;
-        let readers = readers.connect_with(options).await.map_err(StoreError::backend)?;
+        let scanners = Scanners::connect(readers.clone(), options.clone()).await?;
+        let readers = readers.connect_with(options.clone()).await.map_err(StoreError::backend)?;
         Ok(Self {
             readers,
             scanners,
             writer: Arc::new(Mutex::new(writer)),
             options: making,
+            reader_options: options,
             checkpointer: Mutex::new(checkpointer),
             committed: Arc::new(Notify::new()),
             token_digests: Arc::default(),
@@ -396,11 +399,11 @@ mod tests {
             }
             assert_eq!(shared_temporary_files(), [""; 0], "of a batch");
             transaction.commit().await.unwrap();
-            // SQLite has one folder for the whole process, and other tests remove theirs: only that one is set is certain.
-            let mut scanner = database.scanner().await.unwrap();
-            let folder = sqlx::query("PRAGMA temp_store_directory").fetch_one(&mut *scanner).await.unwrap();
-            assert!(!folder.get::<String, _>(0).is_empty(), "large sorts are in the data directory");
         }
+        // SQLite has one folder for the whole process, and other tests remove theirs: only that one is set is certain.
+        let mut sorter = store.sorter().await.unwrap();
+        let folder = sqlx::query("PRAGMA temp_store_directory").fetch_one(&mut *sorter).await.unwrap();
+        assert!(!folder.get::<String, _>(0).is_empty(), "large sorts are in the data directory");
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `database`, `scanner`, `columns` | one database with its writer and readers; long reads; conversion between values and columns |
+//! | `database`, `scanner`, `volume`, `columns` | one database with its writer and readers; long reads, and the space that they leave free; conversion between values and columns |
 //! | `keys`, `tokens`, `token_digests`, `sessions`, `policy`, `admin_log`, `installation`, `idempotency` | the main database |
 //! | `request_log`, `gateways`, `gateway_log`, `anomalies`, `rollup`, `payloads`, `export` | the request log |
 //! | `retention`, `maintenance`, `search_index` | purging and upkeep |
@@ -49,18 +49,23 @@ mod search_index;
 mod sessions;
 mod token_digests;
 mod tokens;
+mod volume;
 
 use std::fs::{File, TryLockError};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use omniflow_files::private;
+use omniflow_store::metrics::Operation;
 use omniflow_store::{Result, StoreError, StoreMetrics};
+use sqlx::sqlite::SqlitePoolOptions;
 
 pub use backup::{BackupError, BackupFile, BackupManifest, back_up};
 use database::Database;
 pub use release_check::check_release;
 pub use restore::{Restored, Revived, restore};
+use scanner::{Scanner, Scanners};
+use volume::Volume;
 
 const MAIN_FILE: &str = "omniflow.db";
 const AUDIT_FILE: &str = "audit.db";
@@ -73,9 +78,11 @@ pub struct SqliteStore {
     main: Database,
     /// The request log.
     audit: Database,
+    /// Connections for statistics of the request log.
+    sorters: Scanners,
     metrics: StoreMetrics,
-    /// Where the databases are.
-    directory: PathBuf,
+    /// The volume of the databases.
+    volume: Volume,
     /// Held while the store is open; the operating system releases it when the process ends.
     _lock: File,
 }
@@ -91,6 +98,11 @@ impl SqliteStore {
     /// Opens the databases in `directory`, and creates or migrates them as needed. The directory and its files are
     /// readable by their owner only.
     pub async fn open(directory: &Path) -> Result<Self> {
+        Self::open_with_reserve(directory, 0).await
+    }
+
+    /// The same, with space in bytes that statistics leave free on the volume of the directory.
+    pub async fn open_with_reserve(directory: &Path, reserve: u64) -> Result<Self> {
         private::make_private_directory(directory).map_err(at(directory))?;
         let lock = lock(directory)?;
         restore::finish(directory)?;
@@ -101,9 +113,17 @@ impl SqliteStore {
         let main_path = directory.join(MAIN_FILE);
         let (migrations, most) = (database::main_migrations(), database::MAX_LOG_PAGES);
         let main = Database::open(&main_path, migrations, Some(&audit_path), most, metrics.clone()).await?;
-        let store = Self { main, audit, metrics, directory: directory.to_owned(), _lock: lock };
+        let volume = Volume::new(directory.to_owned(), reserve);
+        let sorters =
+            Scanners::sorting_on(volume.clone(), SqlitePoolOptions::new(), audit.reader_options.clone()).await?;
+        let store = Self { main, audit, sorters, metrics, volume, _lock: lock };
         store.load_token_digests().await?;
         Ok(store)
+    }
+
+    /// A connection for statistics of the request log. Other reads do not wait for it.
+    async fn sorter(&self) -> Result<Scanner> {
+        self.sorters.acquire(self.metrics.start(Operation::Read)).await
     }
 }
 

@@ -38,6 +38,7 @@ impl Store for SqliteStore {
     /// Checkpoints both databases, so that their write-ahead logs are empty.
     async fn close(&self) {
         self.main.close().await;
+        self.sorters.close().await;
         self.audit.close().await;
     }
 

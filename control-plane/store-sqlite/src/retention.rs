@@ -7,7 +7,6 @@ use omniflow_domain::time::DAY_MS;
 
 use async_trait::async_trait;
 use omniflow_store::{LogSize, Result, RetentionStore, StoreError};
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use crate::SqliteStore;
@@ -161,13 +160,7 @@ impl RetentionStore for SqliteStore {
     }
 
     async fn free_space(&self) -> Result<Option<u64>> {
-        let directory = self.directory.clone();
-        let stat = spawn_blocking(move || rustix::fs::statvfs(&directory)).await;
-        // The space that an unprivileged process can use.
-        Ok(stat
-            .ok()
-            .and_then(std::result::Result::ok)
-            .map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize)))
+        Ok(self.volume.free_bytes().await)
     }
 
     /// Keeps the free pages that the records of the next days will use.

@@ -2,6 +2,9 @@
 //!
 //! They use their own connections, so that authentication, changes to keys and health checks never wait for them. Each has
 //! a time limit. A read whose result is no longer needed is stopped within milliseconds.
+//!
+//! Lists sort at most one page, in memory. Statistics may sort the whole log, so they use a second set of connections, which
+//! sort in temporary files and leave the space that changes to keys need.
 
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
@@ -16,24 +19,41 @@ use sqlx::{Sqlite, SqliteConnection, SqlitePool};
 use omniflow_store::metrics::OperationTimer;
 use omniflow_store::{Result, StoreError};
 
-/// Connections for long reads of one database.
+use crate::volume::Volume;
+
+/// Connections for long reads of one database, and for its statistics.
 pub(crate) const SCANNERS: u32 = 4;
 /// The time limit of one operation, including the wait for a connection.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// Steps of SQLite's virtual machine between two checks whether a read must stop. A step takes at most a few microseconds.
 const STEPS_PER_CHECK: i32 = 10_000;
 
+/// SQLite's error code for a full disk (sqlite.org/rescode.html).
+const SQLITE_FULL: &str = "13";
+
 /// The connections for long reads.
 #[derive(Debug)]
-pub(crate) struct Scanners(pub(crate) SqlitePool);
+pub(crate) struct Scanners {
+    pub(crate) pool: SqlitePool,
+    /// Where they sort in temporary files; `None` for connections that sort in memory.
+    volume: Option<Volume>,
+}
 
 /// A connection for a long read. Its use is recorded as one read when it is dropped; a statement that is still running is
 /// stopped then.
 #[derive(Debug)]
 pub(crate) struct Scanner {
     connection: PoolConnection<Sqlite>,
-    is_dropped: Arc<AtomicBool>,
+    stop: Arc<Stop>,
+    volume: Option<Volume>,
     timer: OperationTimer,
+}
+
+/// Why the statement of a scanner is stopped.
+#[derive(Debug, Default)]
+struct Stop {
+    is_dropped: AtomicBool,
+    lacks_space: AtomicBool,
 }
 
 /// Runs an operation that reads through scanners.
@@ -45,11 +65,6 @@ pub(crate) async fn in_time<T>(operation: impl Future<Output = Result<T>>) -> Re
     within(TIME_LIMIT, operation).await
 }
 
-/// A directory as the value of `PRAGMA temp_store_directory`. SQLite has one such setting for the whole process.
-pub(crate) fn quoted(folder: &Path) -> String {
-    format!("'{}'", folder.display().to_string().replace('\'', "''"))
-}
-
 async fn within<T>(limit: Duration, operation: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(limit, operation).await.unwrap_or(Err(StoreError::TimeLimit(limit)))
 }
@@ -57,40 +72,95 @@ async fn within<T>(limit: Duration, operation: impl Future<Output = Result<T>>) 
 // === impl Scanners ===
 
 impl Scanners {
-    /// Opens the first connection; `options` are those of the readers of the database in `file`.
-    ///
-    /// Large sorts use temporary files in the directory of the database, because the system's directory for them may be small,
-    /// or missing if the root file system is read-only. Fails if the directory is not writable.
-    pub(crate) async fn connect(
-        pool: SqlitePoolOptions,
-        options: SqliteConnectOptions,
-        file: &Path,
-    ) -> Result<Self> {
-        let folder = quoted(file.parent().unwrap_or(file));
-        let options = options.pragma("temp_store", "FILE").pragma("temp_store_directory", folder);
-        // The time limit of the operation ends a longer wait.
-        let pool = pool.max_connections(SCANNERS).acquire_timeout(2 * TIME_LIMIT);
-        Ok(Self(pool.connect_with(options).await.map_err(StoreError::backend)?))
+    /// Opens the first connection; `options` are those of the readers of the database.
+    pub(crate) async fn connect(pool: SqlitePoolOptions, options: SqliteConnectOptions) -> Result<Self> {
+        Self::open(pool, options, None).await
     }
 
+    /// Opens the first connection that sorts in temporary files, in the directory of the database: the system's directory for
+    /// them may be small, or missing if the root file system is read-only.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the directory is not writable.
+    pub(crate) async fn sorting_on(
+        volume: Volume,
+        pool: SqlitePoolOptions,
+        options: SqliteConnectOptions,
+    ) -> Result<Self> {
+        let directory = quoted(volume.directory());
+        let options = options.pragma("temp_store", "FILE").pragma("temp_store_directory", directory);
+        Self::open(pool, options, Some(volume)).await
+    }
+
+    async fn open(
+        pool: SqlitePoolOptions,
+        options: SqliteConnectOptions,
+        volume: Option<Volume>,
+    ) -> Result<Self> {
+        // The time limit of the operation ends a longer wait.
+        let pool = pool.max_connections(SCANNERS).acquire_timeout(2 * TIME_LIMIT);
+        Ok(Self { pool: pool.connect_with(options).await.map_err(StoreError::backend)?, volume })
+    }
+
+    /// Waits for a connection.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::LowSpace`] if it could sort in temporary files and there is no space for them.
     pub(crate) async fn acquire(&self, timer: OperationTimer) -> Result<Scanner> {
-        let mut connection = self.0.acquire().await.map_err(StoreError::backend)?;
-        let is_dropped = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&is_dropped);
+        let mut connection = self.pool.acquire().await.map_err(StoreError::backend)?;
+        let stop = Arc::new(Stop::default());
         // Replaces the handler of the previous use, which stops every statement.
-        let is_needed = move || !flag.load(Ordering::Relaxed);
+        let may_continue = {
+            let (stop, volume) = (Arc::clone(&stop), self.volume.clone());
+            move || stop.check(volume.as_ref())
+        };
         let mut handle = connection.lock_handle().await.map_err(StoreError::backend)?;
-        handle.set_progress_handler(STEPS_PER_CHECK, is_needed);
+        handle.set_progress_handler(STEPS_PER_CHECK, may_continue);
         drop(handle);
-        Ok(Scanner { connection, is_dropped, timer })
+        let scanner = Scanner { connection, stop, volume: self.volume.clone(), timer };
+        match &self.volume {
+            Some(volume) if !volume.has_room_for_sorts().await => Err(volume.low_space()),
+            _ => Ok(scanner),
+        }
     }
 
     pub(crate) async fn close(&self) {
-        self.0.close().await;
+        self.pool.close().await;
+    }
+}
+
+/// A directory as the value of `PRAGMA temp_store_directory`. SQLite has one such setting for the whole process.
+pub(crate) fn quoted(folder: &Path) -> String {
+    format!("'{}'", folder.display().to_string().replace('\'', "''"))
+}
+
+// === impl Stop ===
+
+impl Stop {
+    /// Whether the statement may continue.
+    fn check(&self, volume: Option<&Volume>) -> bool {
+        if volume.is_some_and(|volume| !volume.has_room_now()) {
+            self.lacks_space.store(true, Ordering::Relaxed);
+            return false;
+        }
+        !self.is_dropped.load(Ordering::Relaxed)
     }
 }
 
 // === impl Scanner ===
+
+impl Scanner {
+    /// The error of a statement: the space for its temporary files, if that was the cause.
+    pub(crate) fn error(&self, error: sqlx::Error) -> StoreError {
+        let is_full = || error.as_database_error().is_some_and(|error| error.code().as_deref() == Some(SQLITE_FULL));
+        match &self.volume {
+            Some(volume) if self.stop.lacks_space.load(Ordering::Relaxed) || is_full() => volume.low_space(),
+            _ => StoreError::backend(error),
+        }
+    }
+}
 
 impl Deref for Scanner {
     type Target = SqliteConnection;
@@ -108,7 +178,7 @@ impl DerefMut for Scanner {
 
 impl Drop for Scanner {
     fn drop(&mut self) {
-        self.is_dropped.store(true, Ordering::Relaxed);
+        self.stop.is_dropped.store(true, Ordering::Relaxed);
         self.timer.observe();
     }
 }
@@ -153,7 +223,7 @@ mod tests {
                 })
             })
             .collect();
-        while store.main.scanners.0.num_idle() > 0 || store.audit.scanners.0.num_idle() > 0 {
+        while store.main.scanners.pool.num_idle() > 0 || store.audit.scanners.pool.num_idle() > 0 {
             tokio::task::yield_now().await;
         }
         let reads = async {

@@ -40,6 +40,12 @@ pub enum StoreError {
     /// A read exceeded this time limit and was stopped.
     #[error("a read did not finish within {0:?} and was stopped")]
     TimeLimit(Duration),
+    /// Statistics were not computed, because less than `needed_bytes` are free on the volume of the databases.
+    #[error("less than {needed_bytes} bytes are free on the volume of the data directory")]
+    LowSpace {
+        /// The free space that statistics need, in bytes.
+        needed_bytes: u64,
+    },
     /// The token that requested a change was revoked or has expired since the request arrived.
     #[error("the token that requested the change is no longer valid")]
     PrincipalInvalid,
@@ -98,6 +104,14 @@ impl From<StoreError> for Error {
             let seconds = limit.as_secs();
             let detail = format!(
                 "The query did not finish within {seconds} seconds and was stopped. Select fewer calls with a shorter period or a narrower filter, or retry later."
+            );
+            return Self::new(ErrorCode::Busy, detail);
+        }
+        if let StoreError::LowSpace { needed_bytes } = error {
+            let mib = needed_bytes >> 20;
+            let detail = format!(
+                "Less than {mib} MiB are free on the volume of the data directory, so statistics are not computed: they could use \
+                 up the space that changes to keys need. Free space on it, or lower audit_max_mib."
             );
             return Self::new(ErrorCode::Busy, detail);
         }

@@ -23,6 +23,7 @@ mod drain;
 mod edge;
 mod enforcement_matrix;
 mod faults;
+mod full_disk;
 mod gateway;
 mod gateway_loss;
 mod hostile;

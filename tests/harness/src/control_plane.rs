@@ -109,7 +109,8 @@ impl ControlPlane {
     pub async fn start(options: ControlPlaneOptions) -> Result<Self> {
         fs::create_dir_all(&options.folder)?;
         let process = launch(&options).await?;
-        let token = options.folder.join("admin-token");
+        // The wrapper may have mounted another file system there.
+        let token = process.path(&options.folder.join("admin-token"));
         let admin_token =
             fs::read_to_string(&token).with_context(|| format!("cannot read {}", token.display()))?;
         Ok(Self { process, options, admin_token: admin_token.trim().to_owned() })

@@ -52,6 +52,11 @@ impl Process {
         self.lock().id()
     }
 
+    /// A path as the process sees it: it may have mounted other file systems.
+    pub fn path(&self, path: &Path) -> PathBuf {
+        Path::new("/proc").join(self.id().to_string()).join("root").join(path.strip_prefix("/").unwrap_or(path))
+    }
+
     /// Its exit status, if it has ended.
     pub fn exit_status(&self) -> Option<ExitStatus> {
         self.lock().try_wait().ok().flatten()

@@ -20,10 +20,11 @@ use crate::format::{Count, Moment};
 use crate::layout::Layout;
 use crate::page::{Page, PageResult};
 use crate::time_field::to_field;
+use crate::wording;
 use omniflow_api_types::audit::{AuditEntryJson, AuditGapJson};
 use omniflow_domain::audit::CallInProgress;
 use omniflow_domain::audit_query::{AuditFilter, AuditPosition};
-use omniflow_domain::error::Error;
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::page::PageRequest;
 use omniflow_domain::time::{DAY_MS, format_time};
 use omniflow_service::audit::RequestLog;
@@ -62,7 +63,8 @@ struct AuditPage {
     refresh: String,
     /// Path of the live stream, on the first page of a search without an end.
     live: Option<String>,
-    summary: Option<CallSummary>,
+    /// The summary on the first page, or why there is none.
+    summary: Option<Result<CallSummary, String>>,
     in_progress: Vec<OpenCall>,
     items: Vec<Item>,
     next: Option<String>,
@@ -101,7 +103,7 @@ struct OpenCall {
 
 /// Results for a page.
 struct Found {
-    summary: Option<CallSummary>,
+    summary: Option<Result<CallSummary, String>>,
     in_progress: Vec<OpenCall>,
     items: Vec<Item>,
     next: Option<String>,
@@ -140,8 +142,12 @@ async fn find(
             return Ok(None);
         }
         let longest = (query.count != "all").then_some(MAX_SEARCH);
-        let overview = log.overview(filter.clone(), longest).await?;
-        Ok::<_, Error>(Some(CallSummary::new(&overview, query)))
+        match log.overview(filter.clone(), longest).await {
+            Ok(overview) => Ok(Some(Ok(CallSummary::new(&overview, query)))),
+            // The list does not depend on it.
+            Err(error) if error.code() == ErrorCode::Busy => Ok(Some(Err(wording::text(&error)))),
+            Err(error) => Err(error),
+        }
     };
     let in_progress = in_progress(log, query, &filter);
     let search = log.search(filter.clone(), request, MAX_SEARCH);

@@ -398,3 +398,21 @@ async fn the_list_filters_and_pages_as_the_api_does() {
         assert_eq!(browser.open(&format!("/keys?{query}")).await.status, StatusCode::BAD_REQUEST, "{query}");
     }
 }
+
+#[tokio::test]
+async fn pages_that_change_keys_do_not_need_statistics() {
+    let server = TestServer::new().await;
+    let gateway = server.token("gateway").await;
+    let id = server.key("ci").await["key"]["id"].as_str().unwrap().to_owned();
+    server.deliver(&gateway, vec![record(0, START, Some((id.parse().unwrap(), "ci")))]).await;
+    server.pass(Duration::from_secs(1));
+    // More than any volume has.
+    let server = server.restart_with(|settings| settings.log_limits.reserve_bytes = u64::MAX).await;
+    let mut browser = owner(&server).await;
+    let page = browser.page(&format!("/keys/{id}")).await;
+    assert!(page.contains("statistics are not computed") && page.contains("/revoke"), "{page}");
+    assert!(!page.contains("Calls in 30 days"), "{page}");
+    let page = browser.page("/audit").await;
+    assert!(page.contains("statistics are not computed") && page.contains("/api/v1/contacts"), "{page}");
+    browser.page("/keys").await;
+}

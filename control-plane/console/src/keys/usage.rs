@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use omniflow_domain::error::Error;
+use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
@@ -11,6 +11,7 @@ use crate::chart::{Column, Columns, Ranking, RankingLine, Series};
 use crate::format::{At, Count, Micros};
 use crate::layout::Layout;
 use crate::state::Console;
+use crate::wording;
 use omniflow_api_types::admin_event::AdminEventJson;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::leak::{AddressUseJson, EndpointUseJson, KeyUseJson};
@@ -35,10 +36,8 @@ const EVENTS: usize = 20;
 
 /// Usage of a key.
 pub(super) struct Usage {
-    pub(super) calls: Count,
-    pub(super) chart: Columns,
-    /// Percentiles of the latency: label and value.
-    pub(super) latencies: [(&'static str, String); 3],
+    /// Calls of 30 days, or why they could not be counted.
+    pub(super) counted: Result<Counted, String>,
     pub(super) endpoints: Ranking,
     pub(super) addresses: Ranking,
     /// Whether the rankings cover only the newest calls.
@@ -50,6 +49,14 @@ pub(super) struct Usage {
     pub(super) all_calls: Option<String>,
     /// Path of the list of all changes, if the principal may open it.
     pub(super) all_changes: Option<String>,
+}
+
+/// Calls of 30 days.
+pub(super) struct Counted {
+    pub(super) calls: Count,
+    pub(super) chart: Columns,
+    /// Percentiles of the latency: label and value.
+    pub(super) latencies: [(&'static str, String); 3],
 }
 
 /// A call.
@@ -92,7 +99,12 @@ impl Usage {
         let hours = async {
             let filter = AuditFilter { from: Some(first_day), ..calls.clone() };
             let query = StatsQuery { filter, ..StatsQuery::default() };
-            Ok::<_, Error>(AuditStatsJson::from(app.request_log.stats(query).await?))
+            match app.request_log.stats(query).await {
+                Ok(stats) => Ok(Ok(AuditStatsJson::from(stats))),
+                // The rest of the page, which changes the key, does not depend on it.
+                Err(error) if error.code() == ErrorCode::Busy => Ok(Err(wording::text(&error))),
+                Err(error) => Err(error),
+            }
         };
         let newest = async { app.leaks.key_usage(id, MAX_EVALUATED_CALLS, now).await.map(KeyUseJson::from) };
         let recent = app.request_log.list(calls.clone(), PageRequest::first(RECENT));
@@ -100,13 +112,17 @@ impl Usage {
         let history = app.admin_log.list(changes, PageRequest::first(EVENTS));
         let (hours, newest, recent, history) = tokio::try_join!(hours, newest, recent, history)?;
         let audit = |more: &str| layout.can_open("/audit").then(|| format!("/audit?key={key}{more}"));
-        Ok(Self {
+        let calls_of = |day: UnixMillis| {
+            let (from, to) = (format_time(day), format_time(UnixMillis(day.0 + DAY_MS)));
+            audit(&format!("&from={from}&to={to}"))
+        };
+        let counted = hours.map(|hours| Counted {
             calls: Count(hours.total.calls),
             latencies: latencies(&hours.total),
-            chart: chart(&hours, first_day, |day| {
-                let (from, to) = (format_time(day), format_time(UnixMillis(day.0 + DAY_MS)));
-                audit(&format!("&from={from}&to={to}"))
-            }),
+            chart: chart(&hours, first_day, calls_of),
+        });
+        Ok(Self {
+            counted,
             endpoints: endpoints(&newest, &audit),
             addresses: addresses(&newest, &audit),
             is_of_newest: !newest.complete,

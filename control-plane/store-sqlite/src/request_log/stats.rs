@@ -16,6 +16,7 @@ use omniflow_domain::time::{DAY_MS, HOUR_MS};
 use omniflow_store::{AuditStats, Result, StoreError};
 
 use super::list::apply;
+use crate::SqliteStore;
 use crate::columns::{Columns, address, from_millis, row_limit};
 use crate::database::Database;
 
@@ -38,8 +39,8 @@ pub(crate) const COUNTED: &str = "status / 100, CASE \
 /// Represents the unknown latency of aggregated calls.
 pub(crate) const AGGREGATED: i64 = -1;
 
-impl Database {
-    pub(crate) async fn audit_stats(
+impl SqliteStore {
+    pub(crate) async fn count_groups(
         &self,
         filter: &AuditFilter,
         (from, to): (UnixMillis, UnixMillis),
@@ -47,7 +48,7 @@ impl Database {
         most: usize,
     ) -> Result<AuditStats> {
         let mut stats = AuditStats::default();
-        let Some((first, last)) = self.audit_span().await? else { return Ok(stats) };
+        let Some((first, last)) = self.audit.audit_span().await? else { return Ok(stats) };
         let (from, to) = (from.max(first), UnixMillis(to.0.min(last.0.saturating_add(1))));
         if from >= to {
             return Ok(stats);
@@ -67,6 +68,9 @@ impl Database {
         Ok(stats)
     }
 
+}
+
+impl Database {
     pub(crate) async fn audited_key_name(&self, key: Uuid) -> Result<Option<String>> {
         let row =
             sqlx::query("SELECT key_name FROM audit_records WHERE key_id = ? ORDER BY time DESC LIMIT 1")
@@ -88,7 +92,9 @@ impl Database {
         let (first, last): (Option<i64>, Option<i64>) = (row.column(0)?, row.column(1)?);
         Ok(first.zip(last).map(|(first, last)| (from_millis(first), from_millis(last))))
     }
+}
 
+impl SqliteStore {
     /// The groups with the most calls. SQLite holds the counts of the others, on disk if necessary, and this process never does:
     /// clients determine how many addresses there are.
     async fn largest_groups(
@@ -105,7 +111,8 @@ impl Database {
         apply(&mut query, filter);
         query.push(" GROUP BY ").push(positions(by.len())).push(" ORDER BY calls DESC, ");
         query.push(positions(by.len())).push(" LIMIT ").push_bind(row_limit(most));
-        let rows = query.build().fetch_all(&mut *self.scanner().await?).await.map_err(StoreError::backend)?;
+        let mut sorter = self.sorter().await?;
+        let rows = query.build().fetch_all(&mut *sorter).await.map_err(|error| sorter.error(error))?;
         rows.iter().map(|row| group(row, by)).collect()
     }
 
@@ -120,7 +127,8 @@ impl Database {
         query.push(columns(by)).push(", ").push(COUNTED).push(" FROM audit_records WHERE true");
         apply(&mut query, slice);
         query.push(" GROUP BY ").push(positions(by.len() + 2));
-        let rows = query.build().fetch_all(&mut *self.scanner().await?).await.map_err(StoreError::backend)?;
+        let mut sorter = self.sorter().await?;
+        let rows = query.build().fetch_all(&mut *sorter).await.map_err(|error| sorter.error(error))?;
         for row in &rows {
             let group = group(row, by)?;
             let class = row.column(by.len())?;

@@ -8,21 +8,21 @@ use tokio::time::Instant;
 
 use omniflow_domain::audit_query::AuditFilter;
 
-use omniflow_store::{Result, StoreError, Timeline};
+use omniflow_store::{Result, Timeline};
 
 use super::list::apply;
 use super::search::Through;
 use super::stats::{AGGREGATED, COUNTED};
+use crate::SqliteStore;
 use crate::columns::Columns;
-use crate::database::Database;
 
 /// The time span that is counted first, in milliseconds.
 const FIRST_SLICE_MS: u64 = 60_000;
 /// How long one step should take: after a faster step the time span is doubled, after a slower one halved.
 const SLICE_TAKES: Duration = Duration::from_millis(10);
 
-impl Database {
-    pub(crate) async fn audit_timeline(
+impl SqliteStore {
+    pub(crate) async fn count_intervals(
         &self,
         filter: &AuditFilter,
         (from, to): (UnixMillis, UnixMillis),
@@ -30,7 +30,7 @@ impl Database {
         deadline: Option<Instant>,
     ) -> Result<Timeline> {
         let mut timeline = Timeline::default();
-        let Some((first, last)) = self.audit_span().await? else { return Ok(timeline) };
+        let Some((first, last)) = self.audit.audit_span().await? else { return Ok(timeline) };
         let (from, mut end) = (from.max(first), UnixMillis(to.0.min(last.0.saturating_add(1))));
         let mut slice_ms = FIRST_SLICE_MS;
         while from < end {
@@ -62,7 +62,9 @@ impl Database {
         query.push(Through::of(slice).index).push(" WHERE true");
         apply(&mut query, slice);
         query.push(" GROUP BY 1, 2, 3");
-        for row in &query.build().fetch_all(&mut *self.scanner().await?).await.map_err(StoreError::backend)? {
+        let mut sorter = self.sorter().await?;
+        let rows = query.build().fetch_all(&mut *sorter).await.map_err(|error| sorter.error(error))?;
+        for row in &rows {
             let stretch = row.column::<i64, _>(0)?.cast_unsigned().saturating_mul(width);
             let class = row.column(1)?;
             let latency = row.column::<i64, _>(2)?;
@@ -78,7 +80,6 @@ impl Database {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SqliteStore;
     use omniflow_store::RequestLogStore;
     use omniflow_store::contract::fixtures::{START, ingest, record};
 
