@@ -19,7 +19,8 @@ mod item;
 mod record;
 
 pub use self::aggregate::{
-    CallAggregator, FULL_RECORDS, MAX_ADDRESSES, MAX_FULL_RECORDS, MAX_KEYS, UnboundedCall, WINDOW,
+    CallAggregator, FULL_RECORDS, MAX_ADDRESSES, MAX_FIRST_RECORDS, MAX_FURTHER_RECORDS, MAX_KEYS, MAX_SHARE,
+    UnboundedCall, WINDOW,
 };
 pub use self::argument_hash::ArgumentHash;
 pub use self::batch::{AuditBatch, AuditSource, FORMAT, InvalidBatch, MAGIC};

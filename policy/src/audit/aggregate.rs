@@ -6,8 +6,10 @@
 //! are only counted, until the window ends.
 //!
 //! Memory and the rate of records are bounded, however many keys and addresses there are: above [`MAX_KEYS`] or
-//! [`MAX_ADDRESSES`] groups, calls are counted by outcome and status only, and at most [`MAX_FULL_RECORDS`] records of
-//! each kind are kept in one window. Clients without a key cannot use up the room reserved for calls with one.
+//! [`MAX_ADDRESSES`] groups, calls are counted by outcome and status only, and a window keeps a limited number of
+//! records of each kind: the first of up to [`MAX_FIRST_RECORDS`] keys or addresses, and [`MAX_FURTHER_RECORDS`]
+//! further ones, of which one key or address has at most [`MAX_SHARE`]. So one key cannot use up the records of
+//! others, and clients without a key cannot use up those of calls with one.
 
 use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
@@ -23,9 +25,12 @@ use crate::time::UnixMillis;
 
 /// Number of calls in one group that keep individual records.
 pub const FULL_RECORDS: u64 = 10;
-/// Maximum number of calls in one window that keep individual records, over all groups with a key and, separately, over
-/// all groups without one.
-pub const MAX_FULL_RECORDS: u64 = 200;
+/// Maximum number of keys, and of addresses, whose first call in one window keeps an individual record.
+pub const MAX_FIRST_RECORDS: usize = 100;
+/// Maximum number of further calls in one window that keep individual records, of all keys, and of all addresses.
+pub const MAX_FURTHER_RECORDS: u64 = 100;
+/// Maximum number of those of one key or address.
+pub const MAX_SHARE: u64 = 20;
 /// Maximum number of groups of calls without a known key that are counted separately.
 pub const MAX_ADDRESSES: usize = 256;
 /// Maximum number of groups of calls with a known key that are counted separately.
@@ -36,8 +41,8 @@ pub const WINDOW: Duration = Duration::from_secs(1);
 /// The calls of the current window.
 #[derive(Debug, Default)]
 pub struct CallAggregator {
-    keys: Groups<(Uuid, u16)>,
-    addresses: Groups<IpAddr>,
+    keys: Groups<(Uuid, u16), Uuid>,
+    addresses: Groups<IpAddr, Option<IpAddr>>,
 }
 
 /// A call that no limit bounds.
@@ -56,14 +61,22 @@ pub struct UnboundedCall<'a> {
 }
 
 /// Counts by origin, outcome and status. The origin is `None` for calls whose origin is unknown, or not counted
-/// separately.
+/// separately. All origins of one holder share what it may keep.
 #[derive(Debug)]
-struct Groups<T> {
+struct Groups<T, H> {
     tallies: BTreeMap<(Option<T>, Outcome, u16), Tally>,
-    /// Number of calls that kept their records in this window.
-    full: u64,
+    full: FullRecords<H>,
     /// Number of calls aggregated in this window.
     aggregated: u64,
+}
+
+/// The calls that kept records of their own in this window.
+#[derive(Debug)]
+struct FullRecords<H> {
+    /// Those of each holder after its first.
+    shares: BTreeMap<H, u64>,
+    /// The sum of the shares.
+    further: u64,
 }
 
 #[derive(Debug, Default)]
@@ -90,8 +103,8 @@ impl CallAggregator {
     /// Counts a call. Returns `false` if the call keeps an individual record.
     pub fn aggregate(&mut self, call: UnboundedCall<'_>) -> bool {
         match call.key {
-            Some(key) => self.keys.aggregate(Some((key.id, key.version)), MAX_KEYS, call),
-            None => self.addresses.aggregate(call.source, MAX_ADDRESSES, call),
+            Some(key) => self.keys.aggregate(Some((key.id, key.version)), key.id, MAX_KEYS, call),
+            None => self.addresses.aggregate(call.source, call.source, MAX_ADDRESSES, call),
         }
     }
 
@@ -110,14 +123,14 @@ impl CallAggregator {
 
 // === impl Groups ===
 
-impl<T> Default for Groups<T> {
+impl<T, H> Default for Groups<T, H> {
     fn default() -> Self {
-        Self { tallies: BTreeMap::new(), full: 0, aggregated: 0 }
+        Self { tallies: BTreeMap::new(), full: FullRecords::default(), aggregated: 0 }
     }
 }
 
-impl<T: Ord> Groups<T> {
-    fn aggregate(&mut self, origin: Option<T>, max: usize, call: UnboundedCall<'_>) -> bool {
+impl<T: Ord, H: Ord> Groups<T, H> {
+    fn aggregate(&mut self, origin: Option<T>, holder: H, max: usize, call: UnboundedCall<'_>) -> bool {
         let is_full = self.tallies.len() >= max;
         let (tally, is_separate) = match self.tallies.entry((origin, call.outcome, call.status)) {
             Entry::Occupied(group) => {
@@ -135,9 +148,8 @@ impl<T: Ord> Groups<T> {
                 (group.insert(Tally::default()), is_separate)
             }
         };
-        if tally.full < FULL_RECORDS && self.full < MAX_FULL_RECORDS {
+        if tally.full < FULL_RECORDS && self.full.add(holder) {
             tally.full += 1;
-            self.full += 1;
             return false;
         }
         tally.add(&call, is_separate);
@@ -146,7 +158,7 @@ impl<T: Ord> Groups<T> {
     }
 
     fn end_window(&mut self, emit: &mut impl FnMut(CallAggregate)) {
-        (self.full, self.aggregated) = (0, 0);
+        (self.full, self.aggregated) = (FullRecords::default(), 0);
         self.tallies.retain(|(_, outcome, status), tally| {
             let Some(span) = tally.aggregated.take() else { return false };
             // A client that returns only occasionally gets individual records again.
@@ -163,6 +175,33 @@ impl<T: Ord> Groups<T> {
             });
             continues
         });
+    }
+}
+
+// === impl FullRecords ===
+
+impl<H> Default for FullRecords<H> {
+    fn default() -> Self {
+        Self { shares: BTreeMap::new(), further: 0 }
+    }
+}
+
+impl<H: Ord> FullRecords<H> {
+    /// Adds a record of this holder if there is room for one.
+    fn add(&mut self, holder: H) -> bool {
+        let holders = self.shares.len();
+        match self.shares.entry(holder) {
+            Entry::Vacant(first) if holders < MAX_FIRST_RECORDS => {
+                first.insert(0);
+                true
+            }
+            Entry::Occupied(mut share) if *share.get() < MAX_SHARE && self.further < MAX_FURTHER_RECORDS => {
+                *share.get_mut() += 1;
+                self.further += 1;
+                true
+            }
+            _ => false,
+        }
     }
 }
 

@@ -34,6 +34,11 @@ fn end(aggregator: &mut CallAggregator) -> Vec<CallAggregate> {
     emitted
 }
 
+/// Records that calls of many origins keep in one window.
+fn full_records() -> u64 {
+    MAX_FIRST_RECORDS as u64 + MAX_FURTHER_RECORDS
+}
+
 /// Refuses `calls` calls of an address; returns how many of them were aggregated.
 fn refuse(aggregator: &mut CallAggregator, source: Option<IpAddr>, calls: u64) -> u64 {
     (0..calls).filter(|n| aggregator.aggregate(stranger(source, 1_000 + n))).count() as u64
@@ -112,7 +117,7 @@ fn memory_and_records_are_bounded_and_every_call_is_counted() {
     let addresses = 10_000u32;
     let aggregated: u64 = (0..addresses).map(|n| refuse(&mut aggregator, address(n), 2)).sum();
     assert_eq!(aggregator.aggregated(), aggregated);
-    assert_eq!(aggregated, 2 * u64::from(addresses) - MAX_FULL_RECORDS);
+    assert_eq!(aggregated, 2 * u64::from(addresses) - full_records());
     assert!(aggregator.addresses.tallies.len() <= MAX_ADDRESSES + Denial::ALL.len());
     let emitted = end(&mut aggregator);
     assert_eq!(emitted.iter().map(|item| item.calls).sum::<u64>(), aggregated);
@@ -133,5 +138,30 @@ fn a_flood_without_keys_takes_no_records_from_calls_with_one() {
     assert!(aggregator.keys.tallies.len() <= MAX_KEYS + Denial::ALL.len());
     let counted: u64 =
         end(&mut aggregator).iter().filter(|item| item.status == 401).map(|item| item.calls).sum();
-    assert_eq!(counted, (20_000 - MAX_FULL_RECORDS) + (10_001 - MAX_FULL_RECORDS));
+    // Each key has one call, except the first.
+    assert_eq!(counted, (20_000 - full_records()) + (10_001 - MAX_FIRST_RECORDS as u64 - 1));
+}
+
+#[test]
+fn one_key_takes_no_records_from_others() {
+    let mut aggregator = CallAggregator::default();
+    let mut full = 0;
+    // More groups than all records would be enough for.
+    for version in 1..=30 {
+        let key = AuditKey { version, ..key(1) };
+        full += (0..FULL_RECORDS).filter(|_| !aggregator.aggregate(revoked(&key, address(1)))).count() as u64;
+    }
+    assert_eq!(full, 1 + MAX_SHARE);
+    assert!(!aggregator.aggregate(revoked(&key(2), address(1))));
+    // Five such keys use up the further records, and others still have their first.
+    for n in 2..=10 {
+        for version in 1..=3 {
+            let key = AuditKey { version, ..key(n) };
+            (0..FULL_RECORDS).for_each(|_| _ = aggregator.aggregate(revoked(&key, address(1))));
+        }
+    }
+    let first = (11..=100).filter(|n| !aggregator.aggregate(revoked(&key(*n), address(1)))).count();
+    assert_eq!(first, 90);
+    assert!(aggregator.aggregate(revoked(&key(11), address(1))), "its second");
+    assert!(aggregator.aggregate(revoked(&key(101), address(1))), "the rate of records is bounded");
 }
