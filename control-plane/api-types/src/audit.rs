@@ -137,10 +137,10 @@ pub struct AuditGapJson {
     pub id: String,
     /// Name of the gateway.
     pub gateway: String,
-    /// ID of the gateway's process, new at each start.
-    #[schema(value_type = schema::Incarnation)]
-    pub incarnation: String,
-    /// ID of the worker's VM; null if the gap concerns the whole gateway.
+    /// ID of the gateway's process, new at each start; null for purged records.
+    #[schema(value_type = Option<schema::Incarnation>, required = true)]
+    pub incarnation: Option<String>,
+    /// ID of the worker's VM; null if the gap concerns the whole gateway, or for purged records.
     #[schema(value_type = Option<schema::Incarnation>, required = true)]
     pub vm: Option<String>,
     /// When the first missing call began, or time of the last record before the gap; null if there is none.

@@ -112,7 +112,8 @@ schemas! {
     AnomalyKind: "Kind of anomaly." = words(Kind::ALL.map(Kind::as_str));
     Interruption: "Why a response is incomplete: `upstream_reset`, `timeout` (at the gateway), `client_disconnected`, `key_no_longer_valid` (the filter ended the call because its key was revoked or expired), or `unknown`."
         = words(Interrupted::ALL.map(Interrupted::as_str));
-    GapCause: "Why the records are missing." = words(Cause::ALL.map(Cause::as_str));
+    GapCause: "Why records are missing. The causes that begin with `purged_` are of records that arrived, and were purged because \
+        the log reached `audit_max_mib`." = words(Cause::ALL.map(Cause::as_str));
     DenialCode: "Reason for a refusal." = words(Denial::ALL.map(Denial::code));
     StepWord: "Step of a decision." = words(StepName::ALL.map(StepName::as_str));
     VerdictWord: "Result of a step." = words(["passed", "refused", "not_reached"]);

@@ -45,7 +45,7 @@ pub(super) async fn readyz(State(monitoring): State<Arc<Monitoring>>) -> Result<
 }
 
 /// "ready" in the first line, followed by one value per line.
-fn describe(Readiness { space, lost_records }: &Readiness) -> String {
+fn describe(Readiness { space, lost_records, purged_records }: &Readiness) -> String {
     let mut text = format!("ready\naudit log: {} bytes\n", space.log_bytes);
     if let Some(free) = space.free_bytes {
         text.push_str(&format!("free space: {free} bytes\n"));
@@ -57,6 +57,8 @@ fn describe(Readiness { space, lost_records }: &Readiness) -> String {
         ));
     }
     let rejected = space.refused_batches + space.failed_batches;
-    text.push_str(&format!("audit batches not stored: {rejected}\naudit records lost: {lost_records}\n"));
+    text.push_str(&format!(
+        "audit batches not stored: {rejected}\naudit records lost: {lost_records}\naudit records purged early: {purged_records}\n"
+    ));
     text
 }

@@ -135,8 +135,8 @@ pub struct AuditGap {
     pub id: i64,
     /// The gateway.
     pub gateway: String,
-    /// The run of the gateway's process, 16 hexadecimal digits.
-    pub incarnation: String,
+    /// The run of the gateway's process, 16 hexadecimal digits; `None` for purged records, which may be of several runs.
+    pub incarnation: Option<String>,
     /// The run of the VM, 16 hexadecimal digits; `None` if the gap concerns the whole gateway.
     pub vm: Option<String>,
     /// When the first call began, or the time of the last record before the gap; `None` if there is none.
@@ -162,11 +162,17 @@ pub enum GapCause {
     GatewayLost,
     /// The cause is unknown.
     Unknown,
+    /// The log reached its maximum size, and the records of these calls without a key were purged.
+    PurgedWithoutKey,
+    /// The same of refused calls with a key.
+    PurgedRefused,
+    /// The same of allowed calls with a key.
+    PurgedAllowed,
 }
 
 /// The error for a text that is not a cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a cause must be \"buffer_full\", \"vm_lost\", \"gateway_lost\" or \"unknown\"")]
+#[error("not a cause of a gap")]
 pub struct InvalidCause;
 
 // === impl RecordedCall ===
@@ -214,7 +220,20 @@ impl FromStr for Decision {
 
 impl GapCause {
     /// All causes.
-    pub const ALL: [Self; 4] = [Self::BufferFull, Self::VmLost, Self::GatewayLost, Self::Unknown];
+    pub const ALL: [Self; 7] = [
+        Self::BufferFull,
+        Self::VmLost,
+        Self::GatewayLost,
+        Self::Unknown,
+        Self::PurgedWithoutKey,
+        Self::PurgedRefused,
+        Self::PurgedAllowed,
+    ];
+
+    /// Whether the records arrived, and were purged early.
+    pub const fn is_purge(self) -> bool {
+        matches!(self, Self::PurgedWithoutKey | Self::PurgedRefused | Self::PurgedAllowed)
+    }
 
     /// The cause, as written in the API and the database.
     pub const fn as_str(self) -> &'static str {
@@ -223,6 +242,9 @@ impl GapCause {
             Self::VmLost => "vm_lost",
             Self::GatewayLost => "gateway_lost",
             Self::Unknown => "unknown",
+            Self::PurgedWithoutKey => "purged_without_key",
+            Self::PurgedRefused => "purged_refused",
+            Self::PurgedAllowed => "purged_allowed",
         }
     }
 }

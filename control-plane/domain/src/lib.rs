@@ -9,7 +9,7 @@
 //! | [`access`] | which roles may use which operations |
 //! | [`leak`], [`encoded_text`] | reports of leaked secrets; the search for texts that are encoded in a text |
 //! | [`policy`] | stored versions of the policy, what they allow keys to do, and what a draft would change |
-//! | [`admin_event`], [`admin_event_state`], [`audit`], [`audit_query`], [`stats`], [`payload`] | the admin log and the states in it; the request log, its statistics, redacted and sealed arguments |
+//! | [`admin_event`], [`admin_event_state`], [`audit`], [`audit_query`], [`log_content`], [`stats`], [`payload`] | the admin log and the states in it; the request log, the shares of its content, its statistics, redacted and sealed arguments |
 //! | [`anomaly`], [`detection`] | anomalies in the usage of a key, compared with its own history |
 //! | [`page`] | paginated lists |
 //! | [`error`] | why a use case was refused or failed |
@@ -38,6 +38,7 @@ pub mod key;
 pub mod key_details;
 pub mod key_use;
 pub mod leak;
+pub mod log_content;
 pub mod name;
 pub mod page;
 pub mod payload;

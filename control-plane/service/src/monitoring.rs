@@ -50,8 +50,10 @@ pub struct DeliveryFailures {
 pub struct Readiness {
     /// The space of the request log.
     pub space: SpaceStatus,
-    /// Lower bound for the number of records missing from the request log.
+    /// Lower bound for the number of records that never arrived.
     pub lost_records: u64,
+    /// Records that were purged because the request log reached its maximum size.
+    pub purged_records: u64,
 }
 
 /// All numbers.
@@ -125,8 +127,13 @@ impl Monitoring {
     pub async fn check_ready(&self) -> Result<Readiness, Error> {
         self.publisher.publication.version()?;
         self.store.ping().await?;
-        let lost = self.store.gap_totals().await?.iter().map(|(_, _, calls)| calls).sum();
-        Ok(Readiness { space: self.space.status().await?, lost_records: lost })
+        let totals = self.store.gap_totals().await?;
+        let sum = |is_purge: bool| {
+            let of_kind = totals.iter().filter(|(cause, ..)| cause.is_purge() == is_purge);
+            of_kind.map(|(_, _, calls)| *calls).fold(0, u64::saturating_add)
+        };
+        let (lost_records, purged_records) = (sum(false), sum(true));
+        Ok(Readiness { space: self.space.status().await?, lost_records, purged_records })
     }
 
     /// Reads all numbers.

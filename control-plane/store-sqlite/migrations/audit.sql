@@ -41,6 +41,15 @@ CREATE INDEX audit_records_endpoint ON audit_records (endpoint, time) WHERE endp
 CREATE INDEX audit_records_reason ON audit_records (reason, time);
 CREATE INDEX audit_records_status ON audit_records (status, time);
 CREATE INDEX audit_records_source_ip ON audit_records (source_ip, time) WHERE source_ip IS NOT NULL;
+-- By these, the oldest records of a kind are purged when the log reaches its maximum size.
+CREATE INDEX audit_records_without_key ON audit_records (time) WHERE key_id IS NULL;
+CREATE INDEX audit_records_refused ON audit_records (time) WHERE key_id IS NOT NULL AND reason <> 'allowed';
+
+-- The approximate size of each kind of content: records and payloads, without the rest of this database.
+CREATE TABLE log_usage (
+    content TEXT    NOT NULL PRIMARY KEY,
+    bytes   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- Calls that have not ended. A row is removed when the call's record arrives in audit_records, or is reported as lost.
 CREATE TABLE calls_in_progress (
@@ -78,19 +87,22 @@ CREATE TABLE audit_streams (
     PRIMARY KEY (gateway, incarnation, vm)
 ) STRICT, WITHOUT ROWID;
 
--- Calls whose records will not arrive.
+-- Calls whose records will not arrive, or were purged because the log reached its maximum size.
 CREATE TABLE audit_gaps (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
     gateway     TEXT    NOT NULL,
-    incarnation TEXT    NOT NULL,
+    incarnation TEXT    NOT NULL, -- empty for purged records
     vm          TEXT    NOT NULL, -- empty for a whole gateway
     from_time   INTEGER,          -- null if unknown
     to_time     INTEGER NOT NULL,
     missing     INTEGER NOT NULL,
     cause       TEXT    NOT NULL DEFAULT 'unknown',
     at_least    INTEGER NOT NULL DEFAULT 0, -- whether more calls may be missing
-    withdraws   INTEGER           -- the number of an earlier gap that this row withdraws; such a row is no gap itself
+    withdraws   INTEGER,          -- the number of an earlier gap that this row withdraws; such a row is no gap itself
+    purged_hour INTEGER           -- of purged records: the whole hours since 1970 in which the calls began
 ) STRICT;
+
+CREATE UNIQUE INDEX audit_gaps_purged ON audit_gaps (gateway, cause, purged_hour) WHERE purged_hour IS NOT NULL;
 
 -- All gaps that were ever stored, purged and withdrawn ones included.
 CREATE TABLE gap_totals (

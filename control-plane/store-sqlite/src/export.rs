@@ -46,7 +46,7 @@ impl ExportStore for SqliteStore {
     async fn gap_notices_after(&self, after: i64, limit: usize) -> Result<Vec<GapNotice>> {
         let rows = sqlx::query(
             "SELECT id, gateway, incarnation, vm, from_time, to_time, missing, cause, at_least, withdraws \
-             FROM audit_gaps WHERE id > ? ORDER BY id LIMIT ?",
+             FROM audit_gaps WHERE id > ? AND purged_hour IS NULL ORDER BY id LIMIT ?",
         )
         .bind(after)
         .bind(row_limit(limit))

@@ -10,7 +10,7 @@
 //! | `database`, `scanner`, `volume`, `columns` | one database with its writer and readers; long reads, and the space that they leave free; conversion between values and columns |
 //! | `keys`, `tokens`, `token_digests`, `sessions`, `policy`, `admin_log`, `installation`, `idempotency` | the main database |
 //! | `request_log`, `gateways`, `gateway_log`, `anomalies`, `rollup`, `payloads`, `export` | the request log |
-//! | `retention`, `maintenance`, `search_index` | purging and upkeep |
+//! | `retention`, `purge`, `maintenance`, `search_index` | purging and upkeep |
 //! | `backup`, `restore`, `schema_check`, `release_check` | backup and restore of a data directory; the checks of its schema and of its release |
 #![cfg_attr(
     not(test),
@@ -38,6 +38,7 @@ mod keys;
 mod maintenance;
 mod payloads;
 mod policy;
+mod purge;
 mod release_check;
 mod request_log;
 mod restore;

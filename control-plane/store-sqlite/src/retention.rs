@@ -3,6 +3,7 @@
 use omniflow_policy::time::UnixMillis;
 
 use omniflow_domain::detection::{HOUR_MS, SLOT_MS};
+use omniflow_domain::log_content::LogContent;
 use omniflow_domain::time::DAY_MS;
 
 use async_trait::async_trait;
@@ -29,27 +30,21 @@ pub(crate) struct Pages {
 #[async_trait]
 impl RetentionStore for SqliteStore {
     async fn purge_records(&self, before: UnixMillis, limit: usize) -> Result<u64> {
-        self.purge(
-            "DELETE FROM audit_records WHERE id IN \
-             (SELECT id FROM audit_records WHERE time < ? ORDER BY time LIMIT ?)",
-            before,
-            limit,
-        )
-        .await
-    }
-
-    async fn purge_oldest_records(&self, limit: usize) -> Result<u64> {
         let mut transaction = self.audit.begin().await?;
-        let mut purged = 0;
-        for statement in [
-            "DELETE FROM audit_payloads WHERE record_id IN (SELECT id FROM audit_records ORDER BY time LIMIT ?)",
-            "DELETE FROM audit_records WHERE id IN (SELECT id FROM audit_records ORDER BY time LIMIT ?)",
-        ] {
-            let rows = sqlx::query(statement).bind(row_limit(limit)).execute(transaction.connection());
-            purged = rows.await.map_err(StoreError::backend)?.rows_affected();
-        }
+        let purged = transaction.purge_old_records(before, limit).await?;
         transaction.commit().await?;
         Ok(purged)
+    }
+
+    async fn purge_content(&self, content: LogContent, limit: usize) -> Result<u64> {
+        let mut transaction = self.audit.begin().await?;
+        let purged = transaction.purge_oldest(content, limit).await?;
+        transaction.commit().await?;
+        Ok(purged)
+    }
+
+    async fn log_usage(&self) -> Result<Vec<(LogContent, u64)>> {
+        self.read_log_usage().await
     }
 
     async fn purge_gaps(&self, before: UnixMillis, limit: usize) -> Result<u64> {
@@ -92,13 +87,10 @@ impl RetentionStore for SqliteStore {
     }
 
     async fn purge_payloads(&self, before: UnixMillis, limit: usize) -> Result<u64> {
-        self.purge(
-            "DELETE FROM audit_payloads WHERE record_id IN \
-             (SELECT record_id FROM audit_payloads WHERE time < ? ORDER BY time LIMIT ?)",
-            before,
-            limit,
-        )
-        .await
+        let mut transaction = self.audit.begin().await?;
+        let purged = transaction.purge_payloads(before, limit).await?;
+        transaction.commit().await?;
+        Ok(purged)
     }
 
     async fn purge_data_keys(&self, before: UnixMillis) -> Result<u64> {

@@ -49,7 +49,8 @@ pub trait ExportStore {
     /// Returns up to `limit` calls with numbers above `after`, in the order of their numbers.
     async fn records_after(&self, after: i64, limit: usize) -> Result<Vec<AuditEntry>>;
 
-    /// Returns up to `limit` notices of gaps with numbers above `after`, in the order of their numbers.
+    /// Returns up to `limit` notices of gaps with numbers above `after`, in the order of their numbers. Gaps of purged records
+    /// are left out: the receiver has the records, or they are in [`ExportPlace::purged`].
     async fn gap_notices_after(&self, after: i64, limit: usize) -> Result<Vec<GapNotice>>;
 
     /// The calls after `place`.

@@ -1,6 +1,7 @@
 //! Purging, a bounded number of rows per call, so that no writer waits long. Every method returns how many rows it deleted.
 
 use async_trait::async_trait;
+use omniflow_domain::log_content::LogContent;
 use omniflow_policy::time::UnixMillis;
 
 use crate::error::Result;
@@ -20,8 +21,12 @@ pub trait RetentionStore {
     /// Deletes up to `limit` calls that began before `before`, oldest first.
     async fn purge_records(&self, before: UnixMillis, limit: usize) -> Result<u64>;
 
-    /// Deletes the `limit` oldest calls, with their payloads.
-    async fn purge_oldest_records(&self, limit: usize) -> Result<u64>;
+    /// Deletes up to `limit` of the oldest items of this kind; records with their payloads. For calls whose records it
+    /// deletes, it stores a gap: one for each gateway, cause and hour.
+    async fn purge_content(&self, content: LogContent, limit: usize) -> Result<u64>;
+
+    /// The approximate size of each kind of content of the request log, in bytes. A kind may be missing if there is none.
+    async fn log_usage(&self) -> Result<Vec<(LogContent, u64)>>;
 
     /// Deletes up to `limit` gaps that ended before `before`.
     async fn purge_gaps(&self, before: UnixMillis, limit: usize) -> Result<u64>;

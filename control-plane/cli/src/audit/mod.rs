@@ -33,7 +33,7 @@ pub struct Command {
 
 #[derive(Debug, Subcommand)]
 enum Other {
-    /// List gaps in the audit log, where records never arrived, newest first.
+    /// List gaps in the audit log: records that never arrived or were purged early, newest first.
     #[command(after_help = "Examples:\n  omf audit gaps\n  omf audit gaps --limit 500 --json")]
     Gaps(PageArgs),
     /// List calls in progress, most recently reported first.
@@ -125,7 +125,7 @@ const GAP_COLUMNS: &[Column<AuditGapJson>] = &[
     ("TO", |gap| cell(gap.to)),
     ("MISSING", |gap| format!("{}{}", if gap.at_least { "at least " } else { "" }, gap.missing)),
     ("GATEWAY", |gap| cell(&gap.gateway)),
-    ("INCARNATION", |gap| cell(&gap.incarnation)),
+    ("INCARNATION", |gap| cell_or_none(gap.incarnation.as_ref())),
     ("VM", |gap| cell_or_none(gap.vm.as_ref())),
     ("CAUSE", |gap| cell(&gap.cause)),
 ];

@@ -32,7 +32,15 @@ fn gaps(client: &Client, now: UnixMillis) -> anyhow::Result<(Level, String)> {
     let query = [("limit", Some(MAX_LIMIT.to_string()))];
     let page: Page<AuditGapJson> = client.list("/v1/audit/gaps", &query)?.body;
     let is_recent = |gap: &&AuditGapJson| now.0.saturating_sub(gap.to.0.0) <= millis(RECENT);
-    let recent: Vec<&AuditGapJson> = page.items.iter().filter(is_recent).collect();
+    let (purged, recent): (Vec<&AuditGapJson>, Vec<_>) =
+        page.items.iter().filter(is_recent).partition(|gap| gap.cause.starts_with("purged_"));
+    if recent.is_empty() && !purged.is_empty() {
+        let records: u64 = purged.iter().map(|gap| gap.missing).sum();
+        let message = format!(
+            "{records} records of the last 24 hours were purged because the log reached audit_max_mib: run omf audit gaps"
+        );
+        return Ok((Level::Warning, message));
+    }
     let lost: u64 = recent.iter().map(|gap| gap.missing).sum();
     let is_least = recent.iter().any(|gap| gap.at_least);
     Ok(match (recent.is_empty(), page.next_cursor.is_some()) {

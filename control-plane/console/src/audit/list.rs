@@ -304,6 +304,9 @@ impl From<AuditGapJson> for Gap {
             "buffer_full" => "the gateway's buffer was full",
             "vm_lost" => "a worker of the gateway ended and lost its buffer",
             "gateway_lost" => "the gateway ended and lost its buffers",
+            "purged_without_key" => "calls without a key were purged, because the log reached its maximum size",
+            "purged_refused" => "refused calls were purged, because the log reached its maximum size",
+            "purged_allowed" => "allowed calls were purged, because the log reached its maximum size",
             _ => "the cause is unknown",
         };
         Self {

@@ -102,7 +102,9 @@ impl Words {
         }
         attributes.text("omniflow.gap.to", format_time(gap.to));
         attributes.text("omniflow.gateway", &gap.gateway);
-        attributes.text("omniflow.gateway.incarnation", &gap.incarnation);
+        if let Some(run) = &gap.incarnation {
+            attributes.text("omniflow.gateway.incarnation", run);
+        }
         if let Some(vm) = &gap.vm {
             attributes.text("omniflow.gateway.vm", vm);
         }

@@ -14,6 +14,7 @@ use crate::fleet::Fleet;
 use crate::notifications::Notifications;
 use crate::vault::DATA_KEY_TIME;
 use omniflow_domain::clock::Clock;
+use omniflow_domain::log_content::LogContent;
 use omniflow_store::{Store, StoreError};
 
 /// Interval between two runs.
@@ -107,8 +108,8 @@ pub async fn purge(
     Ok(())
 }
 
-/// Purges the oldest records until the request log is at most `max_bytes` large. Free pages do not count, because new records
-/// reuse them.
+/// Purges the oldest records and payloads until the request log is at most `max_bytes` large, each time of the kind that
+/// exceeds its share the most. Free pages do not count, because new records reuse them.
 pub async fn purge_to_size(store: &dyn Store, max_bytes: Option<u64>) -> Result<(), StoreError> {
     let Some(max_bytes) = max_bytes else { return Ok(()) };
     let mut purged = 0;
@@ -120,11 +121,9 @@ pub async fn purge_to_size(store: &dyn Store, max_bytes: Option<u64>) -> Result<
         if size.bytes.saturating_sub(size.free) <= max_bytes {
             break;
         }
-        let records = store.purge_oldest_records(ROWS_AT_ONCE).await?;
-        if records == 0 {
-            break;
-        }
-        purged += records;
+        let Some(content) = LogContent::largest(&store.log_usage().await?) else { break };
+        let rows = if content == LogContent::Payloads { PAYLOADS_AT_ONCE } else { ROWS_AT_ONCE };
+        purged += store.purge_content(content, rows).await?;
         // Half of the time is left to gateways.
         sleep(started.elapsed()).await;
     }
@@ -132,7 +131,7 @@ pub async fn purge_to_size(store: &dyn Store, max_bytes: Option<u64>) -> Result<
         tracing::warn!(
             purged,
             max_bytes,
-            "audit records purged early because the log reached its maximum size"
+            "audit records and payloads purged early because the log reached its maximum size"
         );
         store.reclaim_space().await?;
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
+use omniflow_domain::audit::GapCause;
 use omniflow_domain::payload::SealedPayload;
 use omniflow_policy::audit::{
     AuditBatch, AuditItem, AuditRecord, AuditSource, CallAggregate, Interruption, ReportedGapCause,
@@ -43,6 +44,7 @@ impl RequestLogWrites for SqliteTransaction {
         for gap in &arrival.gaps {
             self.insert_gap(&source.gateway, source.incarnation, Some(source.vm), gap).await?;
         }
+        let last_record = self.last_record().await?;
         let (chunks, rest) = arrival.records.as_chunks::<ROWS_PER_STATEMENT>();
         for chunk in chunks {
             self.insert_records(&source.gateway, chunk, payloads).await?;
@@ -53,6 +55,7 @@ impl RequestLogWrites for SqliteTransaction {
         for aggregated in &arrival.aggregated {
             self.insert_aggregated(&source.gateway, aggregated).await?;
         }
+        self.count_space(last_record).await?;
         if let Some(last_time) = place.last_time.filter(|_| place.next_sequence != before) {
             self.set_stream_place(source, place.next_sequence, last_time, arrival.since).await?;
         }
@@ -146,18 +149,24 @@ impl SqliteTransaction {
         .execute(self.connection())
         .await
         .map_err(StoreError::backend)?;
+        self.add_to_gap_totals(gap.cause, 1, gap.calls).await?;
+        Ok(inserted.last_insert_rowid())
+    }
+
+    pub(crate) async fn add_to_gap_totals(&mut self, cause: GapCause, gaps: u64, calls: u64) -> Result<()> {
         sqlx::query(
-            "INSERT INTO gap_totals (cause, gaps, calls) VALUES (?, 1, ?) \
-             ON CONFLICT DO UPDATE SET gaps = gaps + 1, calls = min(calls, ?) + excluded.calls",
+            "INSERT INTO gap_totals (cause, gaps, calls) VALUES (?, ?, ?) \
+             ON CONFLICT DO UPDATE SET gaps = gaps + excluded.gaps, calls = min(calls, ?) + excluded.calls",
         )
-        .bind(gap.cause.as_str())
-        .bind(saturated(gap.calls))
+        .bind(cause.as_str())
+        .bind(saturated(gaps))
+        .bind(saturated(calls))
         // Saturates at the end of the column's range.
-        .bind(i64::MAX - saturated(gap.calls))
+        .bind(i64::MAX - saturated(calls))
         .execute(self.connection())
         .await
         .map_err(StoreError::backend)?;
-        Ok(inserted.last_insert_rowid())
+        Ok(())
     }
 
     /// Withdraws a gap. The row that replaces it allows an exporter to correct what it has sent.

@@ -251,7 +251,7 @@ pub(crate) fn read_gap(row: &SqliteRow) -> Result<AuditGap> {
     Ok(AuditGap {
         id: row.column(0)?,
         gateway: row.column(1)?,
-        incarnation: row.column(2)?,
+        incarnation: Some(row.column(2)?).filter(|run: &String| !run.is_empty()),
         vm: Some(row.column(3)?).filter(|vm: &String| !vm.is_empty()),
         from: row.column::<Option<i64>, _>(4)?.map(from_millis),
         to: from_millis(row.column(5)?),

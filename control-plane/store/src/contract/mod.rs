@@ -13,6 +13,7 @@ pub mod keys;
 pub mod payloads;
 pub mod policy;
 pub mod request_log;
+pub mod space;
 pub mod transactions;
 
 use std::sync::Arc;
@@ -189,6 +190,10 @@ macro_rules! contract_tests {
                 anomalies_are_purged,
                 reclaimed_space_takes_nothing_along,
             ];
+            space: [
+                usage_follows_the_content,
+                early_purge_leaves_gaps,
+            ];
         }
     };
     (@modules $backend:ty; $($module:ident: [$($case:ident,)*];)*) => {
@@ -223,6 +228,7 @@ mod tests {
             include_str!("request_log.rs"),
             include_str!("anomalies.rs"),
             include_str!("payloads.rs"),
+            include_str!("space.rs"),
         ];
         let mut cases = 0;
         for line in modules.iter().flat_map(|module| module.lines()) {
