@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::schema;
 use super::time::Time;
-use omniflow_domain::anomaly::{Anomaly, AnomalyKind, Detection, Evidence, Network};
+use omniflow_domain::anomaly::{Anomaly, AnomalyKind, Detection, Evidence, GRPC_ERROR, Network};
 use omniflow_domain::time::format_time;
 
 /// An anomaly in the usage of a key. While it continues, its end time moves forward.
@@ -58,7 +58,7 @@ pub struct EvidenceJson {
     /// Networks that the calls came from, if the anomaly concerns networks.
     #[schema(value_type = Vec<schema::Network>)]
     pub networks: Vec<Network>,
-    /// Status, or status class, of the responses; null if the anomaly does not concern statuses.
+    /// Status, or status class, of the responses; `grpc_error` for gRPC errors; null if the anomaly does not concern statuses.
     #[schema(required = true)]
     pub status: Option<String>,
     /// Version of the key; null if the anomaly does not concern one version.
@@ -94,7 +94,13 @@ fn calls_path(detection: &Detection) -> String {
     if let ([network], AnomalyKind::NewNetwork) = (evidence.networks.as_slice(), kind) {
         path.push_str(&format!("&ip={}", network.net()));
     }
-    for (name, value) in [("status", &evidence.status), ("reason", &evidence.reason)] {
+    let (status, grpc_status) = match evidence.status.as_deref() {
+        Some(GRPC_ERROR) => (None, Some("error")),
+        status => (status, None),
+    };
+    for (name, value) in
+        [("status", status), ("grpc_status", grpc_status), ("reason", evidence.reason.as_deref())]
+    {
         if let Some(value) = value {
             path.push_str(&format!("&{name}={value}"));
         }

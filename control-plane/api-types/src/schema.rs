@@ -84,11 +84,13 @@ schemas! {
         = pattern("^[!-)+-~]*[!-~]$").max_length(Some(128)).examples(["edge-1", "eu/*"]);
     Incarnation: "ID of a process or VM: 64 random bits in hexadecimal, new at each start." = pattern("^[0-9a-f]{16}$");
     Number: "A number, as a string." = pattern("^[0-9]+$");
-    Dimensions: "One or two of `hour`, `key`, `endpoint`, `address`, `status` and `reason`, separated by a comma."
-        = pattern("^(hour|key|endpoint|address|status|reason)(,(hour|key|endpoint|address|status|reason))?$").examples(["hour,key"]);
+    Dimensions: "One or two of `hour`, `key`, `endpoint`, `address`, `status`, `grpc_status` and `reason`, separated by a comma."
+        = pattern("^(hour|key|endpoint|address|status|grpc_status|reason)(,(hour|key|endpoint|address|status|grpc_status|reason))?$").examples(["hour,key"]);
     Cursor: "`next_cursor` of the previous page, unchanged." = text();
     StatusFilter: "An HTTP status such as `404`, or a class such as `4xx`."
         = pattern("^([1-5]xx|[0-9]{1,3})$").examples(["4xx"]);
+    GrpcStatusFilter: "A gRPC status such as `14`, or `error` for every status other than 0."
+        = pattern("^(error|[0-9]{1,9})$").examples(["error"]);
     Environment: "Environment of a key. It determines the upstream."
         = words([KeyEnvironment::Live, KeyEnvironment::Test].map(KeyEnvironment::as_str));
     KeyStatus: "`active`: one version is accepted; `rotating`: several versions are accepted; `revoked`: all versions are revoked; `expired`: no version is accepted, and not all of them are revoked."

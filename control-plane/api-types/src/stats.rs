@@ -36,7 +36,7 @@ pub struct AuditStatsJson {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = StatsGroup)]
 pub struct StatsGroupJson {
-    /// Values that the calls in the group share, in the order of `by`; null for calls without a key, route or address.
+    /// Values that the calls share, in the order of `by`; null without a key, route, address or gRPC response.
     pub group: Vec<Option<String>>,
     /// Latest name of the key, if grouped by key.
     #[schema(required = true)]
@@ -55,6 +55,8 @@ pub struct StatsCountsJson {
     pub client_errors: u64,
     /// Number of calls with a status from 500 to 599.
     pub server_errors: u64,
+    /// Number of calls with a gRPC status other than 0, and a status below 400.
+    pub grpc_errors: u64,
     /// Latency percentiles, in microseconds.
     pub latency_us: PercentilesJson,
 }
@@ -100,6 +102,7 @@ impl From<&CallCounts> for StatsCountsJson {
             calls: tally.calls,
             client_errors: tally.client_errors,
             server_errors: tally.server_errors,
+            grpc_errors: tally.grpc_errors,
             latency_us: PercentilesJson {
                 p50: tally.percentile(50),
                 p95: tally.percentile(95),
@@ -116,6 +119,7 @@ fn text(value: &GroupValue) -> Option<String> {
         GroupValue::Key(id) => Some(id.to_string()),
         GroupValue::Address(address) => Some(address.to_string()),
         GroupValue::Status(status) => Some(status.to_string()),
+        GroupValue::GrpcStatus(status) => Some(status.to_string()),
         GroupValue::Text(text) => Some(text.clone()),
     }
 }

@@ -27,6 +27,7 @@ use omniflow_domain::error::ErrorCode;
         schema::Cursor,
         schema::Dimensions,
         schema::ExportFormat,
+        schema::GrpcStatusFilter,
         schema::KeyOrder,
         schema::Network,
         schema::StatusFilter,

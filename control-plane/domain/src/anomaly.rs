@@ -10,6 +10,8 @@ use uuid::Uuid;
 
 use crate::key::KeyReference;
 
+/// The status in the evidence for gRPC calls with a status other than 0.
+pub const GRPC_ERROR: &str = "grpc_error";
 /// Maximum number of networks that an anomaly lists. Any others are only counted.
 pub const MAX_NAMED: usize = 20;
 
@@ -230,6 +232,9 @@ impl Detection {
                     "403" => "it attempts calls that are not permitted",
                     "404" => "it requests resources that do not exist",
                     "429" => "it exceeds its limits",
+                    GRPC_ERROR => {
+                        return format!("{name} received {observed} gRPC errors in an hour{usual}.");
+                    }
                     _ => "its requests are rejected as invalid",
                 };
                 format!("{name} received {observed} {status} responses in an hour{usual}: {meaning}.")

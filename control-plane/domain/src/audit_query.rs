@@ -25,6 +25,8 @@ pub struct AuditFilter {
     pub method: Option<String>,
     /// Only calls with a status in this range.
     pub status: Option<RangeInclusive<u16>>,
+    /// Only gRPC calls with a status in this range.
+    pub grpc_status: Option<RangeInclusive<u32>>,
     /// Only calls with this decision.
     pub decision: Option<Decision>,
     /// Only calls with this outcome.

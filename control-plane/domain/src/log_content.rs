@@ -61,7 +61,11 @@ impl LogContent {
     /// The kind to purge from: the one that exceeds its share the most. `None` if there is nothing.
     pub fn largest(usage: &[(Self, u64)]) -> Option<Self> {
         let excess = |(content, bytes): &(Self, u64)| u128::from(*bytes) * 100 / u128::from(content.share());
-        usage.iter().filter(|(_, bytes)| *bytes > 0).max_by_key(|used| excess(used)).map(|(content, _)| *content)
+        usage
+            .iter()
+            .filter(|(_, bytes)| *bytes > 0)
+            .max_by_key(|used| excess(used))
+            .map(|(content, _)| *content)
     }
 }
 

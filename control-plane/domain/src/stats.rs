@@ -25,6 +25,8 @@ pub enum Dimension {
     Address,
     /// The status.
     Status,
+    /// The status of a gRPC response.
+    GrpcStatus,
     /// The decision's reason.
     Reason,
 }
@@ -35,7 +37,9 @@ pub struct Grouping(Vec<Dimension>);
 
 /// The text is not a grouping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("by must be one or two of hour, key, endpoint, address, status and reason, such as hour,key")]
+#[error(
+    "by must be one or two of hour, key, endpoint, address, status, grpc_status and reason, such as hour,key"
+)]
 pub struct InvalidGrouping;
 
 /// Which calls to count, and in which groups.
@@ -49,10 +53,23 @@ pub struct StatsQuery {
     pub limit: Option<usize>,
 }
 
+/// How calls were answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AnswerClass {
+    /// With a status from 400 to 499.
+    ClientError,
+    /// With a status from 500 to 599.
+    ServerError,
+    /// With a gRPC status other than 0, and a status below 400.
+    GrpcError,
+    /// All others, including those without a response.
+    Other,
+}
+
 /// The common value of the calls in a group, in one dimension.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum GroupValue {
-    /// No key, no route or no address.
+    /// No key, no route, no address or no gRPC response.
     Nothing,
     /// The beginning of an hour.
     Hour(UnixMillis),
@@ -62,6 +79,8 @@ pub enum GroupValue {
     Address(IpAddr),
     /// A status.
     Status(u16),
+    /// A status of a gRPC response.
+    GrpcStatus(u32),
     /// A template or a reason.
     Text(String),
 }
@@ -75,6 +94,8 @@ pub struct CallCounts {
     pub client_errors: u64,
     /// Calls with a status from 500 to 599.
     pub server_errors: u64,
+    /// Calls with a gRPC status other than 0, and a status below 400.
+    pub grpc_errors: u64,
     /// Number of calls by latency, in microseconds with three significant digits.
     latencies: BTreeMap<u64, u64>,
 }
@@ -110,9 +131,9 @@ pub struct GroupStats {
 // === impl Dimension ===
 
 impl Dimension {
-    /// All calls.
-    pub const ALL: [Self; 6] =
-        [Self::Hour, Self::Key, Self::Endpoint, Self::Address, Self::Status, Self::Reason];
+    /// All dimensions.
+    pub const ALL: [Self; 7] =
+        [Self::Hour, Self::Key, Self::Endpoint, Self::Address, Self::Status, Self::GrpcStatus, Self::Reason];
 
     /// Its name in the API.
     pub const fn as_str(self) -> &'static str {
@@ -122,6 +143,7 @@ impl Dimension {
             Self::Endpoint => "endpoint",
             Self::Address => "address",
             Self::Status => "status",
+            Self::GrpcStatus => "grpc_status",
             Self::Reason => "reason",
         }
     }
@@ -157,17 +179,31 @@ impl FromStr for Grouping {
     }
 }
 
+// === impl AnswerClass ===
+
+impl AnswerClass {
+    /// The class of a call with these statuses.
+    pub fn of(status: u16, grpc_status: Option<u32>) -> Self {
+        match (status, grpc_status) {
+            (400..=499, _) => Self::ClientError,
+            (500..=599, _) => Self::ServerError,
+            (0..=399, Some(1..)) => Self::GrpcError,
+            _ => Self::Other,
+        }
+    }
+}
+
 // === impl CallCounts ===
 
 impl CallCounts {
-    /// Adds calls whose statuses begin with the same digit, and whose latencies have the same first three digits or are
-    /// unknown.
-    pub fn add(&mut self, class: u16, latency: Option<u64>, calls: u64) {
+    /// Adds calls of one class whose latencies have the same first three digits or are unknown.
+    pub fn add(&mut self, class: AnswerClass, latency: Option<u64>, calls: u64) {
         self.calls += calls;
         match class {
-            4 => self.client_errors += calls,
-            5 => self.server_errors += calls,
-            _ => {}
+            AnswerClass::ClientError => self.client_errors += calls,
+            AnswerClass::ServerError => self.server_errors += calls,
+            AnswerClass::GrpcError => self.grpc_errors += calls,
+            AnswerClass::Other => {}
         }
         if let Some(latency) = latency {
             *self.latencies.entry(latency).or_default() += calls;
@@ -202,21 +238,36 @@ mod tests {
     }
 
     #[test]
+    fn a_failed_grpc_call_is_an_error_although_its_status_is_200() {
+        for (status, grpc_status, expected) in [
+            (200, None, AnswerClass::Other),
+            (200, Some(0), AnswerClass::Other),
+            (200, Some(14), AnswerClass::GrpcError),
+            (0, Some(14), AnswerClass::GrpcError),
+            (0, None, AnswerClass::Other),
+            (404, Some(12), AnswerClass::ClientError),
+            (503, Some(14), AnswerClass::ServerError),
+        ] {
+            assert_eq!(AnswerClass::of(status, grpc_status), expected, "{status} {grpc_status:?}");
+        }
+    }
+
+    #[test]
     fn percentiles_are_those_of_the_nearest_rank() {
         let mut tally = CallCounts::default();
         assert_eq!(tally.percentile(50), None);
         for latency in 1..=100 {
-            tally.add(2, Some(latency), 1);
+            tally.add(AnswerClass::Other, Some(latency), 1);
         }
         let all = |tally: &CallCounts| [1, 50, 95, 99, 100].map(|percent| tally.percentile(percent).unwrap());
         assert_eq!(all(&tally), [1, 50, 95, 99, 100]);
-        tally.add(5, Some(1_000), 900);
+        tally.add(AnswerClass::ServerError, Some(1_000), 900);
         assert_eq!(all(&tally), [10, 1_000, 1_000, 1_000, 1_000]);
         assert_eq!((tally.calls, tally.client_errors, tally.server_errors), (1_000, 0, 900));
         let mut one = CallCounts::default();
-        one.add(4, Some(7), 1);
+        one.add(AnswerClass::ClientError, Some(7), 1);
         // Aggregated calls are counted, but have no latencies.
-        one.add(4, None, 1_000);
+        one.add(AnswerClass::ClientError, None, 1_000);
         assert_eq!((all(&one), one.calls, one.client_errors), ([7; 5], 1_001, 1_001));
     }
 }

@@ -48,13 +48,20 @@ async fn statistics_are_refused_first_where_space_runs_out() {
     assert!(refused.headers.contains_key("retry-after"));
     assert!(refused.json()["detail"].as_str().unwrap().contains("statistics are not computed"));
     assert_eq!(refused.problem(), (503, "busy".to_owned(), String::new()));
-    for path in ["/v1/keys?q=ci", "/v1/audit?status=4xx", "/v1/audit/export", "/v1/audit/gaps", "/v1/admin-log"] {
+    for path in
+        ["/v1/keys?q=ci", "/v1/audit?status=4xx", "/v1/audit/export", "/v1/audit/gaps", "/v1/admin-log"]
+    {
         assert_eq!(server.get(path).await.status, StatusCode::OK, "{path}");
     }
 }
 
 /// Delivers records in batches of 500.
-async fn deliver(server: &TestServer, gateway: &str, numbers: std::ops::Range<u64>, kind: impl Fn(AuditRecord) -> AuditRecord) {
+async fn deliver(
+    server: &TestServer,
+    gateway: &str,
+    numbers: std::ops::Range<u64>,
+    kind: impl Fn(AuditRecord) -> AuditRecord,
+) {
     for first in numbers.clone().step_by(500) {
         let records = (first..(first + 500).min(numbers.end))
             .map(|n| kind(AuditRecord { path: "/x".repeat(500), ..record(n, START + n, None) }));
@@ -100,7 +107,8 @@ async fn a_flood_of_refusals_does_not_push_out_allowed_calls() {
         environment: Environment::Live,
     };
     let of_key = |record| AuditRecord { key: Some(key.clone()), ..record };
-    let refused = |reason| move |record| AuditRecord { outcome: Outcome::Denied(reason), status: 403, ..record };
+    let refused =
+        |reason| move |record| AuditRecord { outcome: Outcome::Denied(reason), status: 403, ..record };
     deliver(&server, &gateway, 0..500, of_key).await;
     deliver(&server, &gateway, 500..600, |record| refused(Denial::RouteNotMapped)(of_key(record))).await;
     let size = async || {
@@ -124,20 +132,29 @@ async fn a_flood_of_refusals_does_not_push_out_allowed_calls() {
     let gaps = server.get("/v1/audit/gaps").await.expect(StatusCode::OK);
     let [gap] = &gaps["items"].as_array().unwrap()[..] else { panic!("{gaps}") };
     assert_eq!((&gap["cause"], &gap["gateway"]), (&json!("purged_without_key"), &json!("edge")));
-    assert_eq!((&gap["incarnation"], &gap["vm"], &gap["at_least"]), (&json!(null), &json!(null), &json!(false)));
+    assert_eq!(
+        (&gap["incarnation"], &gap["vm"], &gap["at_least"]),
+        (&json!(null), &json!(null), &json!(false))
+    );
     assert_eq!(gap["missing"], 4_400 - without_key, "recorded + lost = calls");
     let ready = String::from_utf8(server.get("/readyz").await.body.to_vec()).unwrap();
-    assert!(ready.ends_with(&format!("lost: 0\naudit records purged early: {}\n", 4_400 - without_key)), "{ready}");
+    assert!(
+        ready.ends_with(&format!("lost: 0\naudit records purged early: {}\n", 4_400 - without_key)),
+        "{ready}"
+    );
 
     // What a kind leaves unused, others may use. Beyond its share, it is purged too.
     deliver(&server, &gateway, 5_000..9_000, of_key).await;
     purge_to_size(&*server.app.store, Some(most)).await.unwrap();
-    let (allowed, without_key) =
-        (recorded(&server, "key=ci&decision=allowed").await, recorded(&server, "reason=missing_credentials").await);
+    let (allowed, without_key) = (
+        recorded(&server, "key=ci&decision=allowed").await,
+        recorded(&server, "reason=missing_credentials").await,
+    );
     assert!((500..4_000).contains(&allowed) && (100..800).contains(&without_key), "{allowed}, {without_key}");
     let list = server.get("/v1/audit?limit=1").await.expect(StatusCode::OK);
     assert_eq!(list["items"][0]["request_id"], "request-8999", "the newest remain");
     let gaps = server.get("/v1/audit/gaps").await.expect(StatusCode::OK);
-    let missing: u64 = gaps["items"].as_array().unwrap().iter().map(|gap| gap["missing"].as_u64().unwrap()).sum();
+    let missing: u64 =
+        gaps["items"].as_array().unwrap().iter().map(|gap| gap["missing"].as_u64().unwrap()).sum();
     assert_eq!(missing + recorded(&server, "").await, 9_000, "recorded + lost = calls");
 }

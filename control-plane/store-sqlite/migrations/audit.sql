@@ -31,11 +31,12 @@ CREATE TABLE audit_records (
     first_time            INTEGER
 ) STRICT;
 
--- An index ends in the row's id, so each of these gives a page of the log in the order (…, time, id). Where status, latency
+-- An index ends in the row's id, so each of these gives a page of the log in the order (…, time, id). Where statuses, latency
 -- and aggregated calls follow, statistics are read from the index alone; the id before them keeps the order.
-CREATE INDEX audit_records_time ON audit_records (time, id, status, latency_us, aggregated_calls);
-CREATE INDEX audit_records_key ON audit_records (key_id, time, id, status, latency_us, aggregated_calls) WHERE key_id IS NOT NULL;
-CREATE INDEX audit_records_key_name ON audit_records (key_name, time, id, status, latency_us, aggregated_calls)
+CREATE INDEX audit_records_time ON audit_records (time, id, status, latency_us, aggregated_calls, grpc_status);
+CREATE INDEX audit_records_key ON audit_records (key_id, time, id, status, latency_us, aggregated_calls, grpc_status)
+    WHERE key_id IS NOT NULL;
+CREATE INDEX audit_records_key_name ON audit_records (key_name, time, id, status, latency_us, aggregated_calls, grpc_status)
     WHERE key_name IS NOT NULL;
 CREATE INDEX audit_records_endpoint ON audit_records (endpoint, time) WHERE endpoint IS NOT NULL;
 CREATE INDEX audit_records_reason ON audit_records (reason, time);
@@ -166,6 +167,7 @@ CREATE TABLE key_hours (
     missing      INTEGER NOT NULL, -- 404
     limited      INTEGER NOT NULL, -- 429
     other_errors INTEGER NOT NULL, -- the rest of 4xx
+    grpc_errors  INTEGER NOT NULL, -- a gRPC status other than 0
     places       INTEGER NOT NULL, -- the most networks in ten minutes of the hour
     changed      INTEGER NOT NULL, -- whether calls were added since it was evaluated
     PRIMARY KEY (key_id, hour)

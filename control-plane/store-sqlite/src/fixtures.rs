@@ -52,7 +52,7 @@ pub async fn records(store: &SqliteStore, count: i64) {
     let mut transaction = store.audit.begin().await.unwrap();
     for statement in [
         "INSERT INTO key_hours SELECT key_id, time / 3600000, max(key_name), min(time), max(time), count(*), 0, 0, \
-         sum(status = 404), 0, 0, 1, 0 FROM audit_records GROUP BY key_id, time / 3600000",
+         sum(status = 404), 0, 0, 0, 1, 0 FROM audit_records GROUP BY key_id, time / 3600000",
         "INSERT INTO key_networks SELECT key_id, substr(source_ip, 1, 15), min(time), max(time), count(*) \
          FROM audit_records GROUP BY 1, 2",
     ] {

@@ -116,7 +116,8 @@ impl SqliteStore {
         let main = Database::open(&main_path, migrations, Some(&audit_path), most, metrics.clone()).await?;
         let volume = Volume::new(directory.to_owned(), reserve);
         let sorters =
-            Scanners::sorting_on(volume.clone(), SqlitePoolOptions::new(), audit.reader_options.clone()).await?;
+            Scanners::sorting_on(volume.clone(), SqlitePoolOptions::new(), audit.reader_options.clone())
+                .await?;
         let store = Self { main, audit, sorters, metrics, volume, _lock: lock };
         store.load_token_digests().await?;
         Ok(store)

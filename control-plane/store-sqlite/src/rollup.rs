@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use crate::database::SqliteTransaction;
 
 const ADD_HOURS: &str = "INSERT INTO key_hours SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, \
-     value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, 0, 1 \
+     value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, 0, 1 \
      FROM json_each(?) WHERE true \
      ON CONFLICT DO UPDATE SET key_name = excluded.key_name, first_time = min(first_time, excluded.first_time), \
      last_time = max(last_time, excluded.last_time), calls = calls + excluded.calls, \
      unauthorized = unauthorized + excluded.unauthorized, forbidden = forbidden + excluded.forbidden, \
      missing = missing + excluded.missing, limited = limited + excluded.limited, \
-     other_errors = other_errors + excluded.other_errors, changed = 1";
+     other_errors = other_errors + excluded.other_errors, grpc_errors = grpc_errors + excluded.grpc_errors, changed = 1";
 
 const ADD_NETWORKS: &str = "INSERT INTO key_networks SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2, \
      value ->> 3, value ->> 4 FROM json_each(?) WHERE true \
@@ -46,7 +46,7 @@ impl SqliteTransaction {
     ) -> Result<()> {
         let Sums { hours, networks, places, ends } = Sums::of(records, aggregated);
         let hour_rows = hours.iter().map(|((key, hour), sum)| {
-            let [unauthorized, forbidden, missing, limited, other] = sum.errors;
+            let [unauthorized, forbidden, missing, limited, other, grpc] = sum.errors;
             json!([
                 hex::encode(key.as_bytes()),
                 hour,
@@ -58,7 +58,8 @@ impl SqliteTransaction {
                 forbidden,
                 missing,
                 limited,
-                other
+                other,
+                grpc
             ])
         });
         let network_rows = networks.iter().map(|((key, network), sum)| {
@@ -124,6 +125,7 @@ mod tests {
                     (record.status, record.outcome) = (403, Outcome::Denied(Denial::InsufficientScope));
                 }
                 350..390 => record.status = [401, 404, 409, 429][n as usize % 4],
+                393..400 => record.grpc_status = Some(n as u32 % 3),
                 390..393 => (record.status, record.outcome) = (401, Outcome::Denied(Denial::KeyRevoked)),
                 _ => {}
             }
@@ -149,10 +151,11 @@ mod tests {
         for (stored, computed, count) in [
             (
                 "SELECT json_array(hex(key_id), hour, key_name, first_time, last_time, calls, unauthorized, \
-                 forbidden, missing, limited, other_errors) FROM key_hours ORDER BY key_id, hour",
+                 forbidden, missing, limited, other_errors, grpc_errors) FROM key_hours ORDER BY key_id, hour",
                 "SELECT json_array(hex(key_id), time / 3600000, max(key_name), min(time), max(time), count(*), \
                  sum(status = 401), sum(status = 403), sum(status = 404), sum(status = 429), \
-                 sum(status BETWEEN 400 AND 499 AND status NOT IN (401, 403, 404, 429))) FROM audit_records \
+                 sum(status BETWEEN 400 AND 499 AND status NOT IN (401, 403, 404, 429)), \
+                 sum(ifnull(grpc_status, 0) > 0)) FROM audit_records \
                  WHERE key_id IS NOT NULL AND reason NOT IN ('key_revoked', 'key_expired') \
                  GROUP BY key_id, time / 3600000 ORDER BY key_id, time / 3600000",
                 241,

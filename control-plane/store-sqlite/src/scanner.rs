@@ -154,7 +154,8 @@ impl Stop {
 impl Scanner {
     /// The error of a statement: the space for its temporary files, if that was the cause.
     pub(crate) fn error(&self, error: sqlx::Error) -> StoreError {
-        let is_full = || error.as_database_error().is_some_and(|error| error.code().as_deref() == Some(SQLITE_FULL));
+        let is_full =
+            || error.as_database_error().is_some_and(|error| error.code().as_deref() == Some(SQLITE_FULL));
         match &self.volume {
             Some(volume) if self.stop.lacks_space.load(Ordering::Relaxed) || is_full() => volume.low_space(),
             _ => StoreError::backend(error),

@@ -48,6 +48,8 @@ pub struct KeyCalls<'a> {
     pub outcome: Outcome,
     /// The status that the client received.
     pub status: u16,
+    /// The status of a gRPC response.
+    pub grpc_status: Option<u32>,
     /// The client's address; `None` if it is unknown, or there were several.
     pub source_ip: Option<IpAddr>,
     /// Number of calls.
@@ -96,6 +98,7 @@ impl<'a> KeyCalls<'a> {
             key: record.key.as_ref()?,
             outcome: record.outcome,
             status: record.status,
+            grpc_status: record.grpc_status,
             source_ip: record.source_ip,
             calls: 1,
             first: record.time,
@@ -109,6 +112,7 @@ impl<'a> KeyCalls<'a> {
             key: aggregate.key.as_ref()?,
             outcome: aggregate.outcome,
             status: aggregate.status,
+            grpc_status: None,
             source_ip: aggregate.source_ip,
             calls: aggregate.calls,
             first: aggregate.first_time,
@@ -128,7 +132,8 @@ impl Sum {
             calls.key.name.clone_into(&mut self.name);
         }
         self.calls = self.calls.saturating_add(calls.calls);
-        let class = ErrorClass::of(calls.status).and_then(|class| self.errors.get_mut(class as usize));
+        let class = ErrorClass::of(calls.status, calls.grpc_status);
+        let class = class.and_then(|class| self.errors.get_mut(class as usize));
         if let Some(errors) = class {
             *errors = errors.saturating_add(calls.calls);
         }

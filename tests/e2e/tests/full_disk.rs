@@ -112,7 +112,10 @@ async fn statistics_leave_the_reserve_and_end_with_503() {
     assert!(least > (BOUND - 12) * MIB, "{} MiB were left", least / MIB);
     let refused: Vec<&Value> =
         answers.iter().filter(|(status, _)| *status == 503).map(|(_, answer)| answer).collect();
-    assert!(!refused.is_empty() && answers.iter().all(|(status, _)| [200, 503].contains(status)), "{answers:?}");
+    assert!(
+        !refused.is_empty() && answers.iter().all(|(status, _)| [200, 503].contains(status)),
+        "{answers:?}"
+    );
     for answer in refused {
         assert_eq!(answer["code"], "busy");
         assert!(answer["detail"].as_str().unwrap().starts_with("Less than 96 MiB are free"), "{answer}");
@@ -121,8 +124,13 @@ async fn statistics_leave_the_reserve_and_end_with_503() {
     volume.leave((BOUND - 1) * MIB).unwrap();
     let answers = statistics(&control_plane, &tokens).await;
     assert!(answers.iter().all(|(status, _)| *status == 503), "{answers:?}");
-    for path in ["/v1/keys?q=ci", "/v1/audit?limit=500&ip=0.0.0.0/1", "/v1/audit/gaps", "/v1/admin-log", "/readyz"] {
-        assert_eq!(control_plane.call(Call::get(path).bearer(control_plane.admin_token())).await.unwrap().status, 200);
+    for path in
+        ["/v1/keys?q=ci", "/v1/audit?limit=500&ip=0.0.0.0/1", "/v1/audit/gaps", "/v1/admin-log", "/readyz"]
+    {
+        assert_eq!(
+            control_plane.call(Call::get(path).bearer(control_plane.admin_token())).await.unwrap().status,
+            200
+        );
     }
     let key = control_plane.rotate("ci", "1h").await.unwrap();
     control_plane.revoke(&key.id, None).await.unwrap();

@@ -126,6 +126,15 @@ async fn grpc_statuses_are_recorded() {
         let record = record(&stack, &path).await;
         assert_eq!((&record["grpc_status"], &record["interruption"]), (&status, &Value::Null), "{record}");
     }
+    let count = async |query: &str| {
+        let records = stack.control_plane.audit(&format!("key={}&{query}", key.id)).await.unwrap();
+        let stats =
+            stack.control_plane.get(&format!("/v1/audit/stats?key={}&{query}", key.id)).await.unwrap();
+        assert_eq!(stats["total"]["calls"], records.len(), "{query}");
+        (records.len(), stats["total"]["grpc_errors"].clone())
+    };
+    assert_eq!(count("grpc_status=14").await, (1, json!(1)));
+    assert_eq!(count("grpc_status=error").await, (2, json!(2)));
     let refused = connection.call(Call::grpc(&format!("{CONTACTS}/refused"), b"x")).await.unwrap();
     assert_eq!(refused.grpc_status(), Some(16));
     assert_eq!(record(&stack, &format!("{CONTACTS}/refused")).await["grpc_status"], 16);

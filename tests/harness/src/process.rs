@@ -54,7 +54,10 @@ impl Process {
 
     /// A path as the process sees it: it may have mounted other file systems.
     pub fn path(&self, path: &Path) -> PathBuf {
-        Path::new("/proc").join(self.id().to_string()).join("root").join(path.strip_prefix("/").unwrap_or(path))
+        Path::new("/proc")
+            .join(self.id().to_string())
+            .join("root")
+            .join(path.strip_prefix("/").unwrap_or(path))
     }
 
     /// Its exit status, if it has ended.

@@ -16,6 +16,9 @@ use super::query::{InvalidQuery, Parser};
 use crate::audit_lines::ExportFormat;
 use crate::schema;
 
+/// More than any code that is in use.
+const MAX_GRPC_STATUS: u32 = 999_999_999;
+
 /// The filter of calls.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -33,6 +36,9 @@ pub struct AuditParameters {
     /// Only calls with this status, or with a status of this class.
     #[param(value_type = Option<schema::StatusFilter>)]
     pub status: Option<String>,
+    /// Only gRPC calls with this status, or with any status other than 0.
+    #[param(value_type = Option<schema::GrpcStatusFilter>)]
+    pub grpc_status: Option<String>,
     /// Only calls with this decision.
     #[param(value_type = Option<schema::Decision>)]
     pub decision: Option<String>,
@@ -84,6 +90,7 @@ impl AuditParameters {
             endpoint: Parser::text(self.endpoint),
             method: Parser::text(self.method),
             status: parser.read("status", self.status, status),
+            grpc_status: parser.read("grpc_status", self.grpc_status, grpc_status),
             decision: parser.parsed("decision", self.decision),
             reason: parser.read("reason", self.reason, reason),
             network: parser.read("ip", self.ip, network),
@@ -105,6 +112,15 @@ fn status(text: &str) -> Result<RangeInclusive<u16>, &'static str> {
         None => text.parse().ok().filter(|status| *status <= 999).map(|status: u16| status..=status),
     };
     range.ok_or("status must be a code such as 404 or a class such as 4xx")
+}
+
+/// `14`, or `error` for all but 0.
+fn grpc_status(text: &str) -> Result<RangeInclusive<u32>, &'static str> {
+    if text == "error" {
+        return Ok(1..=u32::MAX);
+    }
+    let code = text.parse().ok().filter(|code| *code <= MAX_GRPC_STATUS);
+    code.map(|code| code..=code).ok_or("grpc_status must be a code such as 14, or error for all codes but 0")
 }
 
 fn reason(text: &str) -> Result<Outcome, String> {
@@ -156,6 +172,7 @@ mod tests {
         let wrong = AuditParameters {
             environment: some("prod"),
             status: some("6xx"),
+            grpc_status: some("unavailable"),
             decision: some("maybe"),
             reason: some("because"),
             ip: some("here"),
@@ -166,11 +183,25 @@ mod tests {
         let fields = |invalid: InvalidQuery| -> Vec<String> {
             invalid.errors().map(|error| error.field().unwrap_or_default().to_owned()).collect()
         };
-        let filter = ["environment", "status", "decision", "reason", "ip", "from", "to"];
+        let filter = ["environment", "status", "grpc_status", "decision", "reason", "ip", "from", "to"];
         assert_eq!(fields(wrong.clone().parse().unwrap_err()), filter);
         let grouping = StatsParameters { by: some("day"), limit: some("1001") };
         let all: Vec<&str> = filter.into_iter().chain(["by", "limit"]).collect();
         assert_eq!(fields(grouping.parse(wrong).unwrap_err()), all);
+    }
+
+    #[test]
+    fn grpc_status_is_a_code_or_any_error() {
+        let range = |text| {
+            let parameters = AuditParameters { grpc_status: some(text), ..AuditParameters::default() };
+            parameters.parse().ok().and_then(|filter| filter.grpc_status)
+        };
+        assert_eq!(range("0"), Some(0..=0));
+        assert_eq!(range("14"), Some(14..=14));
+        assert_eq!(range("error"), Some(1..=u32::MAX));
+        for wrong in ["-1", "1000000000", "x"] {
+            assert_eq!(range(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

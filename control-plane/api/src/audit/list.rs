@@ -71,6 +71,7 @@ mod tests {
         other.endpoint = None;
         other.path = "/nothing".to_owned();
         other.status = 403;
+        other.grpc_status = Some(7);
         other.outcome = Outcome::Denied(Denial::RouteNotMapped);
         other.source_ip = Some("2001:db8::5".parse().unwrap());
         server.deliver(&token, vec![record(0, START, Some((id, "ci"))), other]).await;
@@ -88,6 +89,9 @@ mod tests {
             ("status=200", first),
             ("status=4xx", second),
             ("status=404", &[]),
+            ("grpc_status=7", second),
+            ("grpc_status=error", second),
+            ("grpc_status=0", &[]),
             ("decision=allowed", first),
             ("decision=denied&reason=route_not_mapped", second),
             ("reason=key_revoked", &[]),
@@ -110,6 +114,7 @@ mod tests {
         for (query, field) in [
             ("status=40x", "status"),
             ("status=6xx", "status"),
+            ("grpc_status=failed", "grpc_status"),
             ("decision=maybe", "decision"),
             ("reason=because", "reason"),
             ("ip=10.0.0.0/33", "ip"),

@@ -65,7 +65,7 @@ mod tests {
 
     fn counts(calls: u64, client: u64, server: u64, latencies: [u64; 3]) -> Value {
         let [p50, p95, p99] = latencies;
-        json!({"calls": calls, "client_errors": client, "server_errors": server,
+        json!({"calls": calls, "client_errors": client, "server_errors": server, "grpc_errors": 0,
             "latency_us": {"p50": p50, "p95": p95, "p99": p99}})
     }
 
@@ -96,6 +96,8 @@ mod tests {
             ("by=endpoint", json!([[["/api/v1/contacts"], 4], [[null], 1]])),
             ("by=address", json!([[["203.0.113.7"], 4], [[null], 1]])),
             ("by=status&status=4xx", json!([[["401"], 1], [["404"], 1]])),
+            ("by=grpc_status", json!([[[null], 5]])),
+            ("by=key&grpc_status=error", json!([])),
             ("by=reason&key=a", json!([[["allowed"], 3]])),
             ("by=hour,key&ip=203.0.113.7", json!([[[hour(0), a], 2], [[hour(1), a], 1], [[hour(1), b], 1]])),
             ("by=key,status&to=2027-01-15T09:00:00Z", json!([[[a, "200"], 1], [[a, "404"], 1]])),

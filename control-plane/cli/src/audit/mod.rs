@@ -33,7 +33,7 @@ pub struct Command {
 
 #[derive(Debug, Subcommand)]
 enum Other {
-    /// List gaps in the audit log: records that never arrived or were purged early, newest first.
+    /// List gaps in the audit log (lost or purged records), newest first.
     #[command(after_help = "Examples:\n  omf audit gaps\n  omf audit gaps --limit 500 --json")]
     Gaps(PageArgs),
     /// List calls in progress, most recently reported first.
@@ -88,6 +88,9 @@ struct Filter {
     /// Only calls with this status, such as 404, or status class, such as 4xx.
     #[arg(long)]
     status: Option<String>,
+    /// Only gRPC calls with this status, such as 14, or error for all but 0.
+    #[arg(long, value_name = "CODE")]
+    grpc_status: Option<String>,
     /// Only calls with this decision.
     #[arg(long, value_parser = one_of(Decision::ALL.map(Decision::as_str)))]
     decision: Option<String>,
@@ -112,6 +115,7 @@ const COLUMNS: &[Column<AuditEntryJson>] = &[
     ("METHOD", |entry| cell(&entry.method)),
     ("PATH", |entry| cell(&entry.path)),
     ("STATUS", |entry| cell(entry.status)),
+    ("GRPC", |entry| cell_or_none(entry.grpc_status)),
     ("REASON", |entry| cell(&entry.reason)),
     ("FROM", |entry| cell_or_none(entry.source_ip)),
     ("MICROSECONDS", |entry| cell(entry.latency_us)),
@@ -177,6 +181,7 @@ impl Filter {
             ("endpoint", self.endpoint),
             ("method", self.method),
             ("status", self.status),
+            ("grpc_status", self.grpc_status),
             ("decision", self.decision),
             ("reason", self.reason),
             ("ip", self.ip),

@@ -14,7 +14,7 @@ use crate::output::{Column, Output, cell, cell_or_none, table};
     omf audit stats --by hour,endpoint --json\n\n\
     Latencies are rounded down to three significant digits.")]
 pub(super) struct Stats {
-    /// One or two groupings: hour, key, endpoint, address, status or reason.
+    /// One or two of hour, key, endpoint, address, status, grpc_status or reason.
     ///
     /// Separate two groupings with a comma.
     #[arg(long, value_name = "GROUPINGS", default_value = "hour")]
@@ -37,6 +37,7 @@ const COLUMNS: &[Column<Row>] = &[
     ("CALLS", |row| cell(row.counts.calls)),
     ("4XX", |row| cell(row.counts.client_errors)),
     ("5XX", |row| cell(row.counts.server_errors)),
+    ("GRPC ERRORS", |row| cell(row.counts.grpc_errors)),
     ("P50 MICROSECONDS", |row| cell_or_none(row.counts.latency_us.p50)),
     ("P95", |row| cell_or_none(row.counts.latency_us.p95)),
     ("P99", |row| cell_or_none(row.counts.latency_us.p99)),

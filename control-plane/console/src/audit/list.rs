@@ -33,7 +33,8 @@ use omniflow_service::audit::search::FoundCalls;
 /// Time limit of the search and of the count, which run concurrently.
 const MAX_SEARCH: Duration = Duration::from_millis(60);
 /// Fields of the search form.
-const FIELDS: [&str; 8] = ["key", "environment", "endpoint", "method", "status", "ip", "from", "to"];
+const FIELDS: [&str; 9] =
+    ["key", "environment", "endpoint", "method", "status", "grpc_status", "ip", "from", "to"];
 /// Maximum number of gaps on a page.
 const MAX_GAPS: usize = 50;
 /// Maximum number of calls in progress on a page.
@@ -253,13 +254,14 @@ impl AuditPage {
     }
 
     /// The text fields of the search: name, label, value and placeholder.
-    fn texts(&self) -> [(&'static str, &'static str, &str, &'static str); 5] {
-        let Query { key, endpoint, method, status, ip, .. } = &self.query;
+    fn texts(&self) -> [(&'static str, &'static str, &str, &'static str); 6] {
+        let Query { key, endpoint, method, status, grpc_status, ip, .. } = &self.query;
         [
             ("key", "Key", key, "Name or ID"),
             ("endpoint", "Endpoint", endpoint, "/api/v1/contacts/{id}"),
             ("method", "Method", method, "GET"),
             ("status", "Status", status, "404 or 4xx"),
+            ("grpc_status", "gRPC status", grpc_status, "14 or error"),
             ("ip", "IP address", ip, "203.0.113.0/24"),
         ]
     }
@@ -304,7 +306,9 @@ impl From<AuditGapJson> for Gap {
             "buffer_full" => "the gateway's buffer was full",
             "vm_lost" => "a worker of the gateway ended and lost its buffer",
             "gateway_lost" => "the gateway ended and lost its buffers",
-            "purged_without_key" => "calls without a key were purged, because the log reached its maximum size",
+            "purged_without_key" => {
+                "calls without a key were purged, because the log reached its maximum size"
+            }
             "purged_refused" => "refused calls were purged, because the log reached its maximum size",
             "purged_allowed" => "allowed calls were purged, because the log reached its maximum size",
             _ => "the cause is unknown",

@@ -20,6 +20,7 @@ pub(super) struct Query {
     pub(super) endpoint: String,
     pub(super) method: String,
     pub(super) status: String,
+    pub(super) grpc_status: String,
     pub(super) decision: String,
     pub(super) reason: String,
     pub(super) ip: String,
@@ -41,13 +42,14 @@ pub(super) struct Chip {
 
 impl Query {
     /// The filters: parameter name, label and value.
-    fn filters(&self) -> [(&'static str, &'static str, &str); 10] {
+    fn filters(&self) -> [(&'static str, &'static str, &str); 11] {
         [
             ("key", "Key", &self.key),
             ("environment", "Environment", &self.environment),
             ("endpoint", "Endpoint", &self.endpoint),
             ("method", "Method", &self.method),
             ("status", "Status", &self.status),
+            ("grpc_status", "gRPC status", &self.grpc_status),
             ("decision", "Decision", &self.decision),
             ("reason", "Reason", &self.reason),
             ("ip", "IP address", &self.ip),
@@ -63,6 +65,7 @@ impl Query {
             "endpoint" => &mut self.endpoint,
             "method" => &mut self.method,
             "status" => &mut self.status,
+            "grpc_status" => &mut self.grpc_status,
             "decision" => &mut self.decision,
             "reason" => &mut self.reason,
             "ip" => &mut self.ip,
@@ -117,6 +120,7 @@ impl Query {
             endpoint: text(&self.endpoint),
             method: text(&self.method),
             status: text(&self.status),
+            grpc_status: text(&self.grpc_status),
             decision: text(&self.decision),
             reason: text(&self.reason),
             ip: text(&self.ip),

@@ -23,6 +23,8 @@ pub(super) struct Row {
     endpoint: Option<(String, String)>,
     status: u16,
     status_path: String,
+    /// Failed gRPC status, and the path of the calls with it.
+    grpc_error: Option<(u32, String)>,
     class: &'static str,
     reason: Cow<'static, str>,
     meaning: &'static str,
@@ -64,6 +66,10 @@ impl Row {
             endpoint,
             status: call.status,
             status_path: query.link(&[("status", &call.status.to_string())]),
+            grpc_error: call
+                .grpc_status
+                .filter(|status| *status > 0)
+                .map(|status| (status, query.link(&[("grpc_status", &status.to_string())]))),
             class: class(call.status),
             meaning: meaning(&call.reason),
             reason: call.reason,

@@ -21,7 +21,7 @@ pub(super) struct CallSummary {
     pub(super) from: At,
     pub(super) to: At,
     pub(super) calls: Count,
-    pub(super) errors: [(&'static str, Count, String); 2],
+    pub(super) errors: [(&'static str, Count, String); 3],
     pub(super) columns: Columns,
     pub(super) lines: Lines,
     /// The time since which calls are counted, if not all are, and the path that counts all.
@@ -70,11 +70,16 @@ impl CallSummary {
             errors: [
                 ("4xx", Count(total.client_errors), query.link(&[("status", "4xx")])),
                 ("5xx", Count(total.server_errors), query.link(&[("status", "5xx")])),
+                ("gRPC errors", Count(total.grpc_errors), query.link(&[("grpc_status", "error")])),
             ],
             columns: Columns {
                 title: "Calls by status over time".to_owned(),
                 by: "Time",
-                series: vec![series("OK", "good"), series("4xx", "warn"), series("5xx", "bad")],
+                series: vec![
+                    series("OK", "good"),
+                    series("4xx", "warn"),
+                    series("5xx and gRPC errors", "bad"),
+                ],
                 columns: columns.collect(),
             },
             lines: Lines {
@@ -94,8 +99,8 @@ impl CallSummary {
 }
 
 fn values(tally: &CallCounts) -> Vec<u64> {
-    let errors = tally.client_errors + tally.server_errors;
-    vec![tally.calls.saturating_sub(errors), tally.client_errors, tally.server_errors]
+    let failures = tally.server_errors + tally.grpc_errors;
+    vec![tally.calls.saturating_sub(tally.client_errors + failures), tally.client_errors, failures]
 }
 
 fn ranked(newest: &[AuditedUser]) -> Option<(Count, Moment)> {

@@ -167,8 +167,9 @@ fn chart(
         let hour = group.group.first().and_then(Option::as_deref).and_then(parse_time);
         let place = hour.and_then(|hour| usize::try_from(hour.0.checked_sub(first_day.0)? / DAY_MS).ok());
         let Some(day) = place.and_then(|place| days.get_mut(place)) else { continue };
-        let StatsCountsJson { calls, client_errors, server_errors, .. } = group.counts;
-        let parts = [calls.saturating_sub(client_errors + server_errors), client_errors, server_errors];
+        let StatsCountsJson { calls, client_errors, server_errors, grpc_errors, .. } = group.counts;
+        let failures = server_errors + grpc_errors;
+        let parts = [calls.saturating_sub(client_errors + failures), client_errors, failures];
         for (sum, part) in day.iter_mut().zip(parts) {
             *sum += part;
         }
@@ -187,7 +188,7 @@ fn chart(
         series: vec![
             Series { name: "OK", pattern: "good" },
             Series { name: "4xx", pattern: "warn" },
-            Series { name: "5xx", pattern: "bad" },
+            Series { name: "5xx and gRPC errors", pattern: "bad" },
         ],
         columns: columns.collect(),
     }

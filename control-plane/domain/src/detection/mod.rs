@@ -19,7 +19,8 @@ mod fixtures;
 use omniflow_policy::time::UnixMillis;
 use uuid::Uuid;
 
-use crate::anomaly::{AnomalyKind, Detection, Evidence, Network};
+use crate::anomaly::{AnomalyKind, Detection, Evidence, GRPC_ERROR, Network};
+use crate::stats::AnswerClass;
 use crate::time::DAY_MS;
 pub use crate::time::HOUR_MS;
 
@@ -38,7 +39,7 @@ const MARGIN: f64 = 2.0;
 /// day is reported only once.
 pub const QUIET_MS: u64 = DAY_MS;
 
-/// A kind of 4xx response.
+/// A kind of response that may be caused by the client: 4xx, or a failed gRPC call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ErrorClass {
     /// 401, by the upstream.
@@ -51,6 +52,8 @@ pub enum ErrorClass {
     RateLimited,
     /// Any other 4xx.
     Other,
+    /// A gRPC status other than 0, whatever it is: gateways and servers use the codes too differently to tell them apart.
+    GrpcError,
 }
 
 /// The usage of a key in one hour.
@@ -180,22 +183,29 @@ impl History {
 
 impl ErrorClass {
     /// All classes, in the order in which hours count them.
-    pub const ALL: [Self; 5] =
-        [Self::Unauthorized, Self::Forbidden, Self::NotFound, Self::RateLimited, Self::Other];
+    pub const ALL: [Self; 6] = [
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::RateLimited,
+        Self::Other,
+        Self::GrpcError,
+    ];
 
-    /// The class of a status; `None` if it is not a 4xx.
-    pub fn of(status: u16) -> Option<Self> {
-        match status {
-            401 => Some(Self::Unauthorized),
-            403 => Some(Self::Forbidden),
-            404 => Some(Self::NotFound),
-            429 => Some(Self::RateLimited),
-            400..=499 => Some(Self::Other),
+    /// The class of a call with these statuses; `None` if neither is such an error.
+    pub fn of(status: u16, grpc_status: Option<u32>) -> Option<Self> {
+        match (status, AnswerClass::of(status, grpc_status)) {
+            (401, _) => Some(Self::Unauthorized),
+            (403, _) => Some(Self::Forbidden),
+            (404, _) => Some(Self::NotFound),
+            (429, _) => Some(Self::RateLimited),
+            (_, AnswerClass::ClientError) => Some(Self::Other),
+            (_, AnswerClass::GrpcError) => Some(Self::GrpcError),
             _ => None,
         }
     }
 
-    /// The status, as used to filter the audit log.
+    /// The status, as in the evidence of an anomaly.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unauthorized => "401",
@@ -203,6 +213,7 @@ impl ErrorClass {
             Self::NotFound => "404",
             Self::RateLimited => "429",
             Self::Other => "4xx",
+            Self::GrpcError => GRPC_ERROR,
         }
     }
 }

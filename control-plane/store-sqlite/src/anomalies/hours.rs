@@ -11,8 +11,8 @@ use omniflow_domain::anomaly::{AnomalyKind, Detection, Evidence, MAX_NAMED, Netw
 use omniflow_domain::detection::{HISTORY_HOURS, HOUR_MS, History, KeyHour, Present};
 use omniflow_domain::time::DAY_MS;
 
-const HOURS: &str = "SELECT hour, calls, unauthorized, forbidden, missing, limited, other_errors, places, key_id, \
-     key_name, first_time, last_time FROM key_hours ";
+const HOURS: &str = "SELECT hour, calls, unauthorized, forbidden, missing, limited, other_errors, grpc_errors, places, \
+     key_id, key_name, first_time, last_time FROM key_hours ";
 
 /// Up to `limit` changed sums of each kind after the cursor.
 pub(crate) async fn changed_hours(
@@ -124,17 +124,24 @@ fn counts(row: &SqliteRow) -> Result<KeyHour> {
     Ok(KeyHour {
         hour: count(row, 0)?,
         calls: count(row, 1)?,
-        errors: [count(row, 2)?, count(row, 3)?, count(row, 4)?, count(row, 5)?, count(row, 6)?],
-        places: count(row, 7)?,
+        errors: [
+            count(row, 2)?,
+            count(row, 3)?,
+            count(row, 4)?,
+            count(row, 5)?,
+            count(row, 6)?,
+            count(row, 7)?,
+        ],
+        places: count(row, 8)?,
     })
 }
 
 fn present(row: &SqliteRow) -> Result<Present> {
     Ok(Present {
-        key_id: row.column::<Uuid, _>(8)?,
-        key_name: row.column(9)?,
-        first: from_millis(row.column(10)?),
-        last: from_millis(row.column(11)?),
+        key_id: row.column::<Uuid, _>(9)?,
+        key_name: row.column(10)?,
+        first: from_millis(row.column(11)?),
+        last: from_millis(row.column(12)?),
         counts: counts(row)?,
         new_networks: Vec::new(),
         new_in_a_day: 0,

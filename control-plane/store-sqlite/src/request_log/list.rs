@@ -203,6 +203,10 @@ pub(crate) fn apply(query: &mut QueryBuilder<Sqlite>, filter: &AuditFilter) {
         }
         None => {}
     }
+    if let Some(status) = &filter.grpc_status {
+        query.push(" AND grpc_status BETWEEN ").push_bind(*status.start());
+        query.push(" AND ").push_bind(*status.end());
+    }
     if let Some(from) = filter.from {
         query.push(" AND time >= ").push_bind(to_millis(from));
     }

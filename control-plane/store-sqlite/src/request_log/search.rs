@@ -197,6 +197,7 @@ fn conditions(filter: &AuditFilter) -> usize {
         filter.endpoint.is_some(),
         filter.method.is_some(),
         filter.status.is_some(),
+        filter.grpc_status.is_some(),
         filter.decision.is_some(),
         filter.reason.is_some(),
         filter.network.is_some(),
@@ -232,6 +233,7 @@ mod tests {
                     record.outcome = Outcome::Denied(Denial::InsufficientScope);
                     record.status = 403;
                     record.source_ip = Some("198.51.100.9".parse().unwrap());
+                    record.grpc_status = Some(7);
                 }
                 record
             });
@@ -271,6 +273,9 @@ mod tests {
             AuditFilter { reason: Some(Outcome::Allowed), method: put(), ..all() },
             AuditFilter { endpoint: contacts(), method: put(), ..all() },
             AuditFilter { status: Some(403..=403), method: put(), ..all() },
+            AuditFilter { grpc_status: Some(1..=u32::MAX), ..all() },
+            AuditFilter { grpc_status: Some(7..=7), key: key(1), ..all() },
+            AuditFilter { grpc_status: Some(8..=8), ..all() },
             AuditFilter { status: Some(400..=499), to: Some(UnixMillis(START + 900)), ..all() },
             AuditFilter { network: Some("198.51.100.0/24".parse().unwrap()), ..all() },
             AuditFilter { network: Some("198.51.100.9/32".parse().unwrap()), method: put(), ..all() },

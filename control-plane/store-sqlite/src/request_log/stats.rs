@@ -11,7 +11,7 @@ use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
 use omniflow_domain::audit_query::AuditFilter;
-use omniflow_domain::stats::{Dimension, GroupValue};
+use omniflow_domain::stats::{AnswerClass, Dimension, GroupValue};
 use omniflow_domain::time::{DAY_MS, HOUR_MS};
 use omniflow_store::{AuditStats, Result, StoreError};
 
@@ -25,8 +25,8 @@ const SLICE_MS: u64 = DAY_MS;
 /// The same span, if clients determine the number of groups.
 const ADDRESS_SLICE_MS: u64 = HOUR_MS;
 
-/// The first digit of the status, three significant digits of the latency or [`AGGREGATED`], and the calls.
-pub(crate) const COUNTED: &str = "status / 100, CASE \
+/// The first digit of the status or [`GRPC_ERROR`], three significant digits of the latency or [`AGGREGATED`], and the calls.
+pub(crate) const COUNTED: &str = "CASE WHEN grpc_status > 0 AND status < 400 THEN 10 ELSE status / 100 END, CASE \
      WHEN aggregated_calls IS NOT NULL THEN -1 \
      WHEN latency_us < 1000 THEN latency_us \
      WHEN latency_us < 10000 THEN latency_us / 10 * 10 \
@@ -38,6 +38,8 @@ pub(crate) const COUNTED: &str = "status / 100, CASE \
      ELSE latency_us / 10000000 * 10000000 END, sum(coalesce(aggregated_calls, 1))";
 /// Represents the unknown latency of aggregated calls.
 pub(crate) const AGGREGATED: i64 = -1;
+/// Stands for a gRPC status other than 0 with a status below 400.
+const GRPC_ERROR: i64 = 10;
 
 impl SqliteStore {
     pub(crate) async fn count_groups(
@@ -67,7 +69,6 @@ impl SqliteStore {
         }
         Ok(stats)
     }
-
 }
 
 impl Database {
@@ -131,7 +132,7 @@ impl SqliteStore {
         let rows = query.build().fetch_all(&mut *sorter).await.map_err(|error| sorter.error(error))?;
         for row in &rows {
             let group = group(row, by)?;
-            let class = row.column(by.len())?;
+            let class = answer_class(row.column(by.len())?);
             let latency = row.column::<i64, _>(by.len() + 1)?;
             let latency = (latency != AGGREGATED).then(|| latency.cast_unsigned());
             let calls = row.column::<i64, _>(by.len() + 2)?.cast_unsigned();
@@ -146,6 +147,16 @@ impl SqliteStore {
     }
 }
 
+/// The class of calls from the first column of [`COUNTED`].
+pub(crate) fn answer_class(counted: i64) -> AnswerClass {
+    match counted {
+        4 => AnswerClass::ClientError,
+        5 => AnswerClass::ServerError,
+        GRPC_ERROR => AnswerClass::GrpcError,
+        _ => AnswerClass::Other,
+    }
+}
+
 /// The columns of a grouping; the hour is an expression.
 fn columns(by: &[Dimension]) -> String {
     let columns: Vec<&str> = by
@@ -156,6 +167,7 @@ fn columns(by: &[Dimension]) -> String {
             Dimension::Endpoint => "endpoint",
             Dimension::Address => "source_ip",
             Dimension::Status => "status",
+            Dimension::GrpcStatus => "grpc_status",
             Dimension::Reason => "reason",
         })
         .collect();
@@ -182,6 +194,7 @@ fn value(row: &SqliteRow, column: usize, dimension: Dimension) -> Result<GroupVa
             row.column::<Option<&[u8]>, _>(column)?.map(address).transpose()?.map(GroupValue::Address)
         }
         Dimension::Status => Some(GroupValue::Status(row.column(column)?)),
+        Dimension::GrpcStatus => row.column::<Option<u32>, _>(column)?.map(GroupValue::GrpcStatus),
         Dimension::Endpoint | Dimension::Reason => {
             row.column::<Option<String>, _>(column)?.map(GroupValue::Text)
         }

@@ -12,7 +12,7 @@ use omniflow_store::{Result, Timeline};
 
 use super::list::apply;
 use super::search::Through;
-use super::stats::{AGGREGATED, COUNTED};
+use super::stats::{AGGREGATED, COUNTED, answer_class};
 use crate::SqliteStore;
 use crate::columns::Columns;
 
@@ -66,7 +66,7 @@ impl SqliteStore {
         let rows = query.build().fetch_all(&mut *sorter).await.map_err(|error| sorter.error(error))?;
         for row in &rows {
             let stretch = row.column::<i64, _>(0)?.cast_unsigned().saturating_mul(width);
-            let class = row.column(1)?;
+            let class = answer_class(row.column(1)?);
             let latency = row.column::<i64, _>(2)?;
             let latency = (latency != AGGREGATED).then(|| latency.cast_unsigned());
             let calls = row.column::<i64, _>(3)?.cast_unsigned();

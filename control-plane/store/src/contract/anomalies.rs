@@ -114,6 +114,8 @@ pub async fn calls_are_summed_by_key_and_hour(backend: &impl Backend) {
     for (record, status) in records.iter_mut().zip([401, 403, 404, 429, 409]) {
         record.status = status;
     }
+    records[5].grpc_status = Some(14);
+    records[6].grpc_status = Some(0);
     records[7].time = at(HOUR);
     ingest(&*store, records).await;
     let changed = hours(&changed(&*store, &mut EvaluationCursor::default(), 9).await);
@@ -121,7 +123,7 @@ pub async fn calls_are_summed_by_key_and_hour(backend: &impl Backend) {
     let present = &changed[0];
     assert_eq!((present.key_id, present.key_name.as_str()), (id(1), "ci"));
     assert_eq!((present.counts.hour, present.counts.calls), (START / HOUR_MS, 7));
-    assert_eq!((present.counts.errors, present.counts.places), ([1; 5], 1));
+    assert_eq!((present.counts.errors, present.counts.places), ([1; 6], 1));
     assert_eq!((present.first, present.last), (at(0), at(6)));
     assert_eq!(present.new_networks, [Network::of("203.0.113.0".parse().unwrap())]);
     assert_eq!(changed[1].counts.calls, 1);

@@ -8,6 +8,7 @@ pub mod access;
 pub mod anomalies;
 pub mod fixtures;
 pub mod gateways;
+pub mod grpc;
 pub mod in_progress;
 pub mod keys;
 pub mod payloads;
@@ -190,6 +191,9 @@ macro_rules! contract_tests {
                 anomalies_are_purged,
                 reclaimed_space_takes_nothing_along,
             ];
+            grpc: [
+                grpc_statuses_are_selected_and_counted,
+            ];
             space: [
                 usage_follows_the_content,
                 early_purge_leaves_gaps,
@@ -228,6 +232,7 @@ mod tests {
             include_str!("request_log.rs"),
             include_str!("anomalies.rs"),
             include_str!("payloads.rs"),
+            include_str!("grpc.rs"),
             include_str!("space.rs"),
         ];
         let mut cases = 0;

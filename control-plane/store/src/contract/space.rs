@@ -85,8 +85,7 @@ pub async fn early_purge_leaves_gaps(backend: &impl Backend) {
         assert_eq!(store.purge_content(content, limit).await.unwrap(), purged);
     }
     let gaps = store.audit_gaps(None, 9).await.unwrap();
-    let found: Vec<_> =
-        gaps.iter().map(|gap| (gap.cause, gap.from.unwrap(), gap.to, gap.missing)).collect();
+    let found: Vec<_> = gaps.iter().map(|gap| (gap.cause, gap.from.unwrap(), gap.to, gap.missing)).collect();
     assert_eq!(
         found,
         [
