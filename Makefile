@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup envoy tools targets wasm faulty build run test screenshots bench conformance fuzz faults soak lint \
+.PHONY: help setup envoy tools targets wasm faulty build run test screenshots bench conformance fuzz faults attacks soak lint \
 	deny sbom docs docs-serve fmt clean distclean
 
 # Adds the folder into which rustup installs cargo, for shells that were opened before the installation.
@@ -89,6 +89,10 @@ fuzz: .tools/bin/cargo-fuzz ## Fuzz each target for SECONDS=60 (nightly, or stab
 faults: setup wasm faulty ## Inject faults and write the results into docs/operations/failures.md
 	cargo build $(LOCKED) --release --bins --tests $(NATIVE)
 	@scripts/faults.sh
+
+attacks: setup wasm ## Attack by volume for SECONDS=10 each and write the results into docs/operations/attacks.md (ATTACKS=1,4: only these)
+	cargo build $(LOCKED) --release $(NATIVE)
+	@SECONDS=$(SECONDS) ATTACKS=$(ATTACKS) $(TARGET)/release/omniflow-attacks
 
 soak: setup wasm ## Run at half of the maximum load for SECONDS=1800, with continuous key changes
 	cargo build $(LOCKED) --release $(NATIVE)

@@ -55,6 +55,7 @@ const FREE: &[&str] = &[
     "omniflow-golden",
     "omniflow-tests",
     "omniflow-harness",
+    "omniflow-attacks",
     "omniflow-conformance",
     "omniflow-structure",
     "omniflow-bench",
