@@ -63,6 +63,7 @@ build: wasm ## Build the filter, omf and the demo
 
 # A filter whose VM a request can crash, for tests only. It is built in a separate folder.
 faulty: tools targets
+	cargo build $(LOCKED) --profile wasm --target wasm32-wasip1 -p omniflow-probe-filter
 	cargo build $(LOCKED) --profile wasm --target wasm32-wasip1 -p omniflow-filter --features fault-injection \
 		--target-dir $(TARGET)/fault-injection
 

@@ -17,6 +17,7 @@ pub(crate) struct Metrics {
     snapshots_rejected: Option<u32>,
     calls_ended: Option<u32>,
     forwarded_unparsed: Option<u32>,
+    shared_data_rejected: Option<u32>,
     snapshot_version: Option<u32>,
 }
 
@@ -38,6 +39,7 @@ impl Metrics {
             snapshots_rejected: counter("omniflow_snapshots_rejected"),
             calls_ended: counter("omniflow_calls_ended"),
             forwarded_unparsed: counter("omniflow_forwarded_addresses_unparsed"),
+            shared_data_rejected: counter("omniflow_shared_data_rejected"),
             audit_waiting: gauge("omniflow_audit_records_waiting"),
             audit_not_quiescent: gauge("omniflow_audit_not_quiescent"),
             snapshot_version: gauge("omniflow_snapshot_version"),
@@ -73,6 +75,11 @@ impl Metrics {
     /// Counts a snapshot or delta that was rejected.
     pub(crate) fn add_snapshot_rejected(&self) {
         increment(self.snapshots_rejected, 1);
+    }
+
+    /// Counts entries of shared data that this filter has not written, or that are earlier ones.
+    pub(crate) fn add_shared_data_rejected(&self, entries: u64) {
+        increment(self.shared_data_rejected, entries);
     }
 
     /// Sets the number of calls without an acknowledged record, over all VMs.

@@ -95,7 +95,8 @@ impl Root {
 
     fn heartbeat(&self, vm: &Vm, version: u64) {
         if let Some(membership) = vm.membership.borrow_mut().as_mut() {
-            let dropped = membership.heartbeat(clock::monotonic(), version, vm.progress());
+            let needs_image = vm.snapshot.borrow().needs_image();
+            let dropped = membership.heartbeat(clock::monotonic(), version, needs_image, vm.progress());
             vm.metrics.add_audit_lost(dropped);
         }
     }
@@ -269,6 +270,7 @@ impl RootContext for Root {
         open_calls::supervise(&vm, self.id);
         redirect::finish_abandoned(&vm, false);
         self.heartbeat(&vm, version);
+        vm.report_rejected_entries(clock::monotonic());
         let membership = vm.membership.borrow();
         let is_leader = membership.as_ref().is_some_and(|member| member.acquire_lease(clock::monotonic()));
         drop(membership);

@@ -21,10 +21,12 @@ use crate::snapshot::view::SnapshotView;
 use crate::workers::member_table::CallProgress;
 use crate::workers::membership::Membership;
 use crate::workers::message::Message;
-use crate::workers::shared_data::Names;
+use crate::workers::shared_data::{self, Names, Rejected};
 
 /// At most one warning about `X-Forwarded-For` is logged per this interval.
 const FORWARDED_WARNING_PERIOD: Duration = Duration::from_secs(60);
+/// The same, about entries of shared data that another plugin has written.
+const REJECTED_WARNING_PERIOD: Duration = Duration::from_secs(60);
 
 /// This VM. It belongs to one thread. VMs share state in shared data only.
 pub(crate) struct Vm {
@@ -43,6 +45,8 @@ pub(crate) struct Vm {
     pub(crate) begun: Cell<u64>,
     /// When an unparseable X-Forwarded-For was last logged.
     forwarded_warned: Cell<Option<MonotonicNanos>>,
+    /// When rejected entries of shared data were last logged.
+    rejected_warned: Cell<Option<MonotonicNanos>>,
     /// Both clocks at the last tick.
     pub(crate) clocks: Cell<Clocks>,
     /// A full batch is waiting, and the root context was asked to send it.
@@ -64,7 +68,7 @@ pub(crate) struct FinishedCall {
 impl Vm {
     /// A VM that is not a member yet. It joins at its first tick.
     pub(crate) fn new(config: Config) -> Self {
-        let names = Names::new(&config.cluster);
+        let names = Names::new(&config.cluster, &config.authorization);
         let mut snapshot = SnapshotView::new(names.clone(), config.key_cache_bytes);
         snapshot.refresh();
         Self {
@@ -79,6 +83,7 @@ impl Vm {
             redirected: RefCell::default(),
             begun: Cell::new(0),
             forwarded_warned: Cell::new(None),
+            rejected_warned: Cell::new(None),
             clocks: Cell::new(Clocks::read()),
             flush_requested: Cell::new(false),
             membership: RefCell::new(None),
@@ -104,6 +109,20 @@ impl Vm {
                  used as the client's address; configure the proxy in front of Envoy to send plain addresses"
             );
             host::log(LogLevel::Warn, &message);
+        }
+    }
+
+    /// Counts entries of shared data that another plugin has written, and logs the first in a minute.
+    pub(crate) fn report_rejected_entries(&self, now: MonotonicNanos) {
+        let Some(Rejected { number, name }) = shared_data::take_rejected() else { return };
+        self.metrics.add_shared_data_rejected(number);
+        if self.rejected_warned.get().is_none_or(|last| now.since(last) >= REJECTED_WARNING_PERIOD) {
+            self.rejected_warned.set(Some(now));
+            let message = format!(
+                "{number} entries of shared data rejected, the last one is {name}: another plugin of this proxy writes entries of \
+                 this filter; remove it, or give this filter a vm_id of its own"
+            );
+            host::log(LogLevel::Error, &message);
         }
     }
 

@@ -121,7 +121,7 @@ mod tests {
         let mut membership = Membership::for_test("quiescence", 1);
         let mut at = |now: u64, begun, acknowledged| {
             let now = MonotonicNanos(now);
-            membership.heartbeat(now, 1, CallProgress { begun, acknowledged, at: UnixMillis(5) });
+            membership.heartbeat(now, 1, false, CallProgress { begun, acknowledged, at: UnixMillis(5) });
             reporter.check(&membership, now)
         };
         assert!(!at(SECOND, 0, 0), "just started");
@@ -138,9 +138,9 @@ mod tests {
         let mut reporter = QuiescenceReporter::new(MonotonicNanos(0));
         let quiet = CallProgress { begun: 0, acknowledged: 0, at: UnixMillis(5) };
         let (mut one, mut other) = (Membership::for_test("blocked", 1), Membership::for_test("blocked", 2));
-        other.heartbeat(MonotonicNanos(SECOND), 1, quiet);
+        other.heartbeat(MonotonicNanos(SECOND), 1, false, quiet);
         let mut at = |now: u64| {
-            one.heartbeat(MonotonicNanos(now), 1, quiet);
+            one.heartbeat(MonotonicNanos(now), 1, false, quiet);
             reporter.check(&one, MonotonicNanos(now))
         };
         assert!(at(SECOND + SECOND / 4));

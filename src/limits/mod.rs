@@ -27,12 +27,12 @@ pub(crate) fn charge_introspection(names: &Names, key: Uuid, now: MonotonicNanos
 
 fn charge_entry(name: &str, limit: &RateLimit, now: MonotonicNanos) -> Option<LimitDecision> {
     for _ in 0..MAX_ATTEMPTS {
-        let read = shared_data::get(name);
+        let read = shared_data::get_counter(name);
         let decision = limit.charge(decode(read.value.as_deref()), now);
         match decision {
             LimitDecision::Refused { .. } => return Some(decision),
             LimitDecision::Admitted { state, .. } => {
-                if shared_data::swap(name, &read, &state.to_bytes()).is_ok() {
+                if shared_data::swap_counter(name, &read, &state.to_bytes()).is_ok() {
                     return Some(decision);
                 }
             }
@@ -43,7 +43,7 @@ fn charge_entry(name: &str, limit: &RateLimit, now: MonotonicNanos) -> Option<Li
 
 /// The state of a key's limits, without a charge.
 pub(crate) fn report(names: &Names, key: Uuid, limit: &RateLimit, now: MonotonicNanos) -> LimitReport {
-    limit.report(decode(shared_data::get(&names.limit(key)).value.as_deref()), now)
+    limit.report(decode(shared_data::get_counter(&names.limit(key)).value.as_deref()), now)
 }
 
 fn decode(bytes: Option<&[u8]>) -> LimitState {
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn each_call_is_charged_once_until_the_limit_is_reached() {
-        let (names, key) = (Names::new("counters"), Uuid::from_u128(5));
+        let (names, key) = (Names::for_test("counters"), Uuid::from_u128(5));
         let limit = RateLimit { per_minute: Some(3), per_hour: None, burst: None };
         let admitted = || matches!(charge(&names, key, &limit, NOW), Some(LimitDecision::Admitted { .. }));
         assert_eq!([(); 5].map(|()| admitted()), [true, true, true, false, false]);
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn introspection_has_a_limit_of_its_own_per_key() {
-        let (names, key) = (Names::new("introspection"), Uuid::from_u128(5));
+        let (names, key) = (Names::for_test("introspection"), Uuid::from_u128(5));
         let limit = RateLimit { per_minute: Some(3), per_hour: None, burst: None };
         let asked =
             |key| matches!(charge_introspection(&names, key, NOW), Some(LimitDecision::Admitted { .. }));

@@ -27,6 +27,8 @@ pub(super) struct Member {
     pub(super) seen: u64,
     /// The snapshot version that it enforces.
     pub(super) version: u64,
+    /// Whether it has found that parts of the image in shared data are not valid.
+    pub(super) needs_image: bool,
     pub(super) progress: CallProgress,
 }
 
@@ -136,7 +138,7 @@ mod tests {
 
     fn member(id: u64, seen: u64, begun: u64) -> Member {
         let progress = CallProgress { begun, acknowledged: 10, at: UnixMillis(5) };
-        Member { id: Incarnation(id), queue: 0, seen, version: 0, progress }
+        Member { id: Incarnation(id), queue: 0, seen, version: 0, needs_image: false, progress }
     }
 
     fn departed(id: u64, begun: u64) -> DepartedMember {
@@ -220,7 +222,7 @@ mod tests {
         let bytes = postcard::to_allocvec(&table).unwrap_or_default();
         assert_eq!(
             hex(&bytes),
-            "011030303030303030303030303030303031000500030a050110303030303030303030303030303030320c0a05000100"
+            "01103030303030303030303030303030303100050000030a050110303030303030303030303030303030320c0a05000100"
         );
     }
 

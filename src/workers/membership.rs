@@ -17,6 +17,8 @@ use crate::clock;
 use crate::host::{self, LogLevel};
 
 const MILLISECOND: u64 = SECOND / 1_000;
+/// What handovers are sealed for.
+const HANDOVER: &str = "handover";
 /// A VM whose last heartbeat is older than this (several ticks) may have begun calls that are not in the table.
 const FRESHNESS: u64 = SECOND / 2;
 
@@ -43,12 +45,13 @@ impl Membership {
             version: 0,
             manifest_version: 0,
             confirmed: 0,
+            recent: Vec::new(),
         };
         // An existing head is not written: that would conflict with a leader that changes it.
         let process = match shared_data::get_as::<Head>(&names.head()).value {
             Some(head) => head.process,
             None => {
-                let change = |head: Option<Head>| Some(head.unwrap_or(first_head));
+                let change = |head: Option<Head>| Some(head.unwrap_or(first_head.clone()));
                 shared_data::update(&names.head(), change)?.process
             }
         };
@@ -67,8 +70,14 @@ impl Membership {
     }
 
     /// Writes a heartbeat and reads the table. Returns the number of calls that no VM can report anymore.
-    pub(crate) fn heartbeat(&mut self, now: MonotonicNanos, version: u64, progress: CallProgress) -> u64 {
-        let member = Member { id: self.id, queue: self.queue, seen: now.0, version, progress };
+    pub(crate) fn heartbeat(
+        &mut self,
+        now: MonotonicNanos,
+        version: u64,
+        needs_image: bool,
+        progress: CallProgress,
+    ) -> u64 {
+        let member = Member { id: self.id, queue: self.queue, seen: now.0, version, needs_image, progress };
         let mut dropped = 0;
         self.table = self.update(|table| dropped = table.heartbeat(member.clone(), now.0));
         dropped
@@ -108,6 +117,11 @@ impl Membership {
         self.table.present.iter().map(|vm| VmStatus { id: vm.id, version: vm.version }).collect()
     }
 
+    /// Whether a VM has found that parts of the image in shared data are not valid.
+    pub(crate) fn any_needs_image(&self) -> bool {
+        self.table.present.iter().any(|vm| vm.needs_image)
+    }
+
     /// Whether every VM enforces at least `version`.
     pub(crate) fn all_enforce(&self, version: u64) -> bool {
         self.table.present.iter().all(|vm| vm.version >= version)
@@ -130,7 +144,7 @@ impl Membership {
         let mut fits = false;
         self.update(|table| fits = table.reserve_handover(handover.source.vm, bytes.len()));
         if fits {
-            host::enqueue(self.handover_queue, &bytes);
+            host::enqueue(self.handover_queue, &self.names.key().seal(HANDOVER, bytes));
         } else {
             let calls = handover.records.calls();
             host::log(
@@ -144,6 +158,10 @@ impl Membership {
     pub(crate) fn take_handover(&self) -> Option<Handover> {
         loop {
             let bytes = host::dequeue(self.handover_queue)?;
+            let Some(bytes) = self.names.key().open(HANDOVER, bytes) else {
+                shared_data::reject(HANDOVER);
+                continue;
+            };
             self.update(|table| table.handover_bytes = table.handover_bytes.saturating_sub(bytes.len()));
             match postcard::from_bytes(&bytes) {
                 Ok(handover) => return Some(handover),
@@ -215,7 +233,7 @@ impl Membership {
     /// Sends to all other VMs.
     pub(crate) fn send_to_others(&self, message: &Message) {
         for vm in self.table.present.iter().filter(|vm| vm.id != self.id) {
-            message::send(vm.queue, message);
+            message::send(vm.queue, message, self.names.key());
         }
     }
 
@@ -223,18 +241,18 @@ impl Membership {
     pub(crate) fn send_to_leader(&self, message: &Message) {
         let leader = lease::holder(&self.names);
         if let Some(vm) = self.table.present.iter().find(|vm| Some(vm.id) == leader && vm.id != self.id) {
-            message::send(vm.queue, message);
+            message::send(vm.queue, message, self.names.key());
         }
     }
 
     /// Sends to this VM itself. The message arrives after all events that the thread has to handle first.
     pub(crate) fn send_to_self(&self, message: &Message) {
-        message::send(self.queue, message);
+        message::send(self.queue, message, self.names.key());
     }
 
     /// The messages that have arrived.
     pub(crate) fn receive(&self) -> Vec<Message> {
-        message::receive(self.queue)
+        message::receive(self.queue, self.names.key())
     }
 }
 
@@ -243,7 +261,7 @@ impl Membership {
     /// A VM without queues.
     pub(crate) fn for_test(cluster: &str, id: u64) -> Self {
         Self {
-            names: Names::new(cluster),
+            names: Names::for_test(cluster),
             id: Incarnation(id),
             process: Incarnation(8),
             queue: 0,
@@ -261,7 +279,7 @@ mod tests {
 
     fn member(id: u64, seen: u64, begun: u64) -> Member {
         let progress = CallProgress { begun, acknowledged: 10, at: UnixMillis(5) };
-        Member { id: Incarnation(id), queue: 0, seen, version: 0, progress }
+        Member { id: Incarnation(id), queue: 0, seen, version: 0, needs_image: false, progress }
     }
 
     fn departed(id: u64, begun: u64) -> DepartedMember {

@@ -2,7 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::entry_key::EntryKey;
+use super::shared_data::reject;
 use crate::host;
+
+/// What messages are sealed for.
+const CONTEXT: &str = "message";
 
 /// A message from one VM to another, or to itself.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,17 +23,20 @@ pub(crate) enum Message {
 }
 
 /// Sends to the VM that reads this queue. If it is gone, its successor starts from shared data.
-pub(crate) fn send(queue: u32, message: &Message) {
+pub(crate) fn send(queue: u32, message: &Message, key: EntryKey) {
     if let Ok(bytes) = postcard::to_allocvec(message) {
-        host::enqueue(queue, &bytes);
+        host::enqueue(queue, &key.seal(CONTEXT, bytes));
     }
 }
 
 /// Takes all messages from a queue.
-pub(crate) fn receive(queue: u32) -> Vec<Message> {
+pub(crate) fn receive(queue: u32, key: EntryKey) -> Vec<Message> {
     let mut messages = Vec::new();
     while let Some(bytes) = host::dequeue(queue) {
-        messages.extend(postcard::from_bytes(&bytes));
+        match key.open(CONTEXT, bytes) {
+            Some(bytes) => messages.extend(postcard::from_bytes(&bytes)),
+            None => reject(CONTEXT),
+        }
     }
     messages
 }

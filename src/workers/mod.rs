@@ -2,12 +2,14 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`entry_key`] | authentication of the entries |
 //! | [`shared_data`] | names and layouts of the entries, compare-and-swap |
 //! | [`member_table`] | the table of VMs, as it is stored |
 //! | [`membership`] | this VM's place in that table |
 //! | [`lease`] | which VM is the leader |
 //! | [`message`] | messages between VMs |
 
+pub(crate) mod entry_key;
 pub(crate) mod lease;
 pub(crate) mod member_table;
 pub(crate) mod membership;

@@ -7,7 +7,7 @@
 // All of it is part of the ABI: exported functions that the host calls, and functions of the host that take addresses.
 #![allow(unsafe_code, missing_docs, clippy::missing_safety_doc)]
 
-use std::cell::{Cell, UnsafeCell};
+use std::cell::{Cell, RefCell, UnsafeCell};
 
 const REQUEST_HEADERS: u32 = 0;
 const RESPONSE_HEADERS: u32 = 2;
@@ -84,6 +84,7 @@ static HANDED_OVER: Room = Room(UnsafeCell::new([0; ROOM]));
 thread_local! {
     static PLAN: Cell<(Call, u32)> = const { Cell::new((Call::None, 0)) };
     static METRIC: Cell<u32> = const { Cell::new(0) };
+    static FIRST_READ: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The repeated call.
@@ -106,6 +107,7 @@ enum Call {
     AddResponseHeader,
     ReplaceResponseHeader,
     ResponseCode,
+    WriteBack,
 }
 
 impl Call {
@@ -127,6 +129,7 @@ impl Call {
             "add_response_header" => Self::AddResponseHeader,
             "replace_response_header" => Self::ReplaceResponseHeader,
             "response_code" => Self::ResponseCode,
+            "write_back" => Self::WriteBack,
             _ => Self::None,
         }
     }
@@ -199,7 +202,32 @@ fn make(call: Call, turn: u32) {
             let path = b"response\0code";
             unsafe { proxy_get_property(path.as_ptr(), path.len(), &mut data, &mut size) };
         }
+        Call::WriteBack => write_back(),
     }
+}
+
+/// Reads the entry that `x-entry` names, and from then on writes back what was read first: what a hostile plugin does.
+fn write_back() {
+    let (mut data, mut size, mut cas) = (std::ptr::null_mut(), 0usize, 0u32);
+    let header = b"x-entry";
+    unsafe {
+        proxy_get_header_map_value(REQUEST_HEADERS, header.as_ptr(), header.len(), &mut data, &mut size)
+    };
+    if data.is_null() || size == 0 {
+        return;
+    }
+    let name = unsafe { std::slice::from_raw_parts(data, size) }.to_vec();
+    FIRST_READ.with_borrow_mut(|first| {
+        if first.is_empty() {
+            (data, size) = (std::ptr::null_mut(), 0);
+            unsafe { proxy_get_shared_data(name.as_ptr(), name.len(), &mut data, &mut size, &mut cas) };
+            if !data.is_null() {
+                first.extend_from_slice(unsafe { std::slice::from_raw_parts(data, size) });
+            }
+        } else {
+            unsafe { proxy_set_shared_data(name.as_ptr(), name.len(), first.as_ptr(), first.len(), 0) };
+        }
+    });
 }
 
 fn make_all(here: impl FnOnce(Call) -> bool) {

@@ -6,7 +6,7 @@ use omniflow_policy::snapshot::{Change, Delta, Manifest, Segment, SnapshotError}
 
 use super::state::{DeltaWork, NextVersion, State};
 use super::{Leader, Step, SyncContext, SyncOutcome};
-use crate::workers::shared_data::{self, Head};
+use crate::workers::shared_data::{self, Head, MAX_RECENT};
 
 impl Leader {
     pub(super) fn begin_delta(&mut self, body: &[u8]) -> Result<(), SnapshotError> {
@@ -47,6 +47,10 @@ impl Leader {
         }
         let to = work.delta.to;
         let mut head = Head { version: to, confirmed: context.now.0, ..work.head };
+        head.recent.retain(|(index, _)| !work.touched.contains(index));
+        head.recent.extend(work.touched.iter().map(|index| (*index, to)));
+        let excess = head.recent.len().saturating_sub(MAX_RECENT);
+        head.recent.drain(..excess);
         let manifest = work.delta.policy.map(|policy| Manifest { version: to, policy, ..work.manifest });
         if manifest.is_some() {
             head.manifest_version = to;

@@ -6,7 +6,7 @@ use omniflow_policy::gateway::chunk_path;
 use omniflow_policy::snapshot::{self, Manifest, Segment, SegmentHasher, SnapshotError};
 
 use super::state::{ImageTransfer, MAX_SEGMENTS, NextVersion, State};
-use super::{CALL_TIMEOUT, Leader, Step, SyncContext, SyncOutcome};
+use super::{CALL_TIMEOUT, Leader, REPAIR_INTERVAL, Step, SyncContext, SyncOutcome};
 use crate::clock;
 use crate::control_plane::{self, Response};
 use crate::workers::membership::Membership;
@@ -23,7 +23,7 @@ impl Leader {
         };
         let head = self.head().filter(|head| head.version != 0);
         // A VM that does not enforce the last image yet is still reading the other slot.
-        if head.is_some_and(|head| !context.membership.all_enforce(head.version)) {
+        if head.as_ref().is_some_and(|head| !context.membership.all_enforce(head.version)) {
             return self.fail(
                 context,
                 "download of the image delayed until all VMs enforce the previous image",
@@ -45,10 +45,14 @@ impl Leader {
         let manifest = Manifest::decode(body)?;
         manifest.policy().map_err(|_| SnapshotError::Policy)?;
         let Some(head) = self.head().filter(|head| head.version != 0) else { return Ok(manifest) };
-        if self.installation(head).is_some_and(|installation| installation != manifest.installation) {
+        if self.installation(&head).is_some_and(|installation| installation != manifest.installation) {
             return Err(SnapshotError::OtherInstallation);
         }
-        if manifest.version <= head.version { Err(SnapshotError::Mismatch) } else { Ok(manifest) }
+        if self.may_follow(manifest.version, head.version) {
+            Ok(manifest)
+        } else {
+            Err(SnapshotError::Mismatch)
+        }
     }
 
     pub(super) fn fetch(&mut self, context: &SyncContext<'_>, image: ImageTransfer) {
@@ -126,6 +130,7 @@ impl Leader {
             version,
             manifest_version: version,
             confirmed: context.now.0,
+            recent: Vec::new(),
         };
         self.take_over(context, NextVersion { head, manifest: Some(image.manifest), segments: None })
     }
@@ -137,7 +142,9 @@ impl Leader {
             return false;
         }
         let (Some(mut remaining), Some(head)) = (self.clearing, self.head()) else { return false };
-        if !membership.all_enforce(head.version) {
+        // After a repair both slots have the same version: a VM may not have left the other one yet.
+        let is_repaired = self.repaired.is_some_and(|at| clock::monotonic().since(at) < REPAIR_INTERVAL);
+        if is_repaired || !membership.all_enforce(head.version) {
             return false;
         }
         let mut step = Step::begin();
@@ -178,10 +185,16 @@ mod tests {
 
     /// An Envoy of one VM with a snapshot in slot 0 and obsolete segments in slot 1.
     fn envoy_with_obsolete_segments() -> Membership {
-        let names = Names::new(CLUSTER);
+        let names = Names::for_test(CLUSTER);
         let mut membership = Membership::for_test(CLUSTER, 1);
-        let head =
-            Head { process: membership.process(), slot: 0, version: 7, manifest_version: 7, confirmed: 0 };
+        let head = Head {
+            process: membership.process(),
+            slot: 0,
+            version: 7,
+            manifest_version: 7,
+            confirmed: 0,
+            recent: Vec::new(),
+        };
         assert_eq!(
             shared_data::swap_as(&names.head(), &shared_data::get_as::<Head>(&names.head()), &head),
             Ok(())
@@ -191,18 +204,18 @@ mod tests {
             assert_eq!(shared_data::swap(&name, &shared_data::get(&name), b"a segment"), Ok(()));
         }
         let progress = CallProgress { begun: 0, acknowledged: 0, at: UnixMillis(5) };
-        membership.heartbeat(clock::monotonic(), 7, progress);
+        membership.heartbeat(clock::monotonic(), 7, false, progress);
         membership
     }
 
     fn is_present(slot: u8, segment: u32) -> bool {
-        shared_data::get(&Names::new(CLUSTER).segment(slot, segment)).value.is_some()
+        shared_data::get(&Names::for_test(CLUSTER).segment(slot, segment)).value.is_some()
     }
 
     #[test]
     fn new_leader_clears_obsolete_segments() {
         let membership = envoy_with_obsolete_segments();
-        let mut leader = Leader::new(Names::new(CLUSTER));
+        let mut leader = Leader::new(Names::for_test(CLUSTER));
         while leader.clear_unused_slot(&membership) {}
         assert!(!is_present(1, 0) && !is_present(1, MAX_SEGMENTS - 1));
         assert!(is_present(0, 0), "of the slot in use");
@@ -211,7 +224,7 @@ mod tests {
     #[test]
     fn slot_of_an_image_transfer_is_cleared_only_after_it_was_aborted() {
         let membership = envoy_with_obsolete_segments();
-        let mut leader = Leader::new(Names::new(CLUSTER));
+        let mut leader = Leader::new(Names::for_test(CLUSTER));
         let manifest = match Image::build(Uuid::from_u128(1), 8, &PolicyDocument::default(), Vec::new()) {
             Ok(image) => image.manifest(),
             Err(error) => panic!("{error}"),

@@ -41,6 +41,8 @@ const MAX_PAUSE: Duration = Duration::from_millis(400);
 const REJECTED_PAUSE: Duration = Duration::from_secs(2);
 /// The minimum time between two empty polls, for a control plane that does not hold them.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// The minimum time between two repairs. A plugin that overwrites shared data again and again causes no more downloads.
+const REPAIR_INTERVAL: Duration = Duration::from_secs(5);
 /// How long segments are written before the thread serves requests again.
 const STEP: Duration = Duration::from_micros(500);
 
@@ -83,6 +85,8 @@ pub(crate) struct Leader {
     report: Option<CallToken>,
     /// The number of segments of the unused slot that are still to be cleared.
     clearing: Option<u32>,
+    /// When a new image was last requested in place of a damaged one.
+    repaired: Option<MonotonicNanos>,
 }
 
 /// The parts of the VM that the leader needs.
@@ -124,11 +128,13 @@ impl Leader {
             report: None,
             // The previous leader may have stopped halfway or left part of an image.
             clearing: Some(MAX_SEGMENTS),
+            repaired: None,
         }
     }
 
     /// Polls when it is due, and reports what the VMs enforce when that has changed.
     pub(crate) fn tick(&mut self, context: &SyncContext<'_>) -> SyncOutcome {
+        self.repair(context);
         match self.state {
             State::Resting { until } if until <= context.now => self.poll(context),
             State::Polling { .. } => self.report(context),
@@ -137,6 +143,21 @@ impl Leader {
             _ => {}
         }
         SyncOutcome { has_more: self.clear_unused_slot(context.membership), ..SyncOutcome::default() }
+    }
+
+    /// Requests a new image if parts of the current one are not valid. The response to a poll that is in flight is ignored.
+    fn repair(&mut self, context: &SyncContext<'_>) {
+        let is_idle = matches!(self.state, State::Resting { .. } | State::Polling { .. });
+        let is_due = self.repaired.is_none_or(|at| context.now.since(at) >= REPAIR_INTERVAL);
+        if is_idle && is_due && context.membership.any_needs_image() {
+            self.repaired = Some(context.now);
+            self.needs_full_image = true;
+            self.state = State::Resting { until: context.now };
+            host::log(
+                LogLevel::Error,
+                "parts of the snapshot in shared data are not valid, a new image is requested",
+            );
+        }
     }
 
     /// A VM enforces another version. Reports it immediately if all VMs do, and otherwise at the next tick.
@@ -200,8 +221,8 @@ impl Leader {
             incarnation: context.membership.process(),
             filter_version: env!("CARGO_PKG_VERSION").to_owned(),
             snapshot_format: snapshot::FORMAT,
-            installation: head.and_then(|head| self.installation(head)),
-            version: head.map_or(0, |head| head.version),
+            installation: head.as_ref().and_then(|head| self.installation(head)),
+            version: head.as_ref().map_or(0, |head| head.version),
             wait_ms: millis(wait),
             cut_after_ms: self.poll_wait.cut_after().map(millis),
             clock: clock::now(),
@@ -217,7 +238,7 @@ impl Leader {
         }
     }
 
-    fn installation(&self, head: Head) -> Option<uuid::Uuid> {
+    fn installation(&self, head: &Head) -> Option<uuid::Uuid> {
         let manifest =
             shared_data::get(&self.names.manifest(head.slot)).value.filter(|_| head.version != 0)?;
         Some(Manifest::decode(&manifest).ok()?.installation)
@@ -231,7 +252,7 @@ impl Leader {
         let report = EnforcedReport {
             gateway: context.gateway.to_owned(),
             incarnation: context.membership.process(),
-            installation: self.head().and_then(|head| self.installation(head)),
+            installation: self.head().and_then(|head| self.installation(&head)),
             vms,
         };
         let Ok(body) = serde_json::to_vec(&report) else { return };
@@ -269,7 +290,6 @@ impl Leader {
                 Err(error) => self.reject_delta(context, error),
             },
             (200, media) if media == MANIFEST_MEDIA_TYPE.as_bytes() => {
-                self.needs_full_image = false;
                 self.begin_image(context, &response.body)
             }
             (200, _) => self.reject(context, SnapshotError::Foreign),
@@ -280,14 +300,15 @@ impl Leader {
     /// Activates a version, unless another leader was faster. The segments of the version are already written.
     fn take_over(&mut self, context: &SyncContext<'_>, next: NextVersion) -> SyncOutcome {
         let NextVersion { head: next, manifest, segments } = next;
-        let read = shared_data::get_as::<Head>(&self.names.head());
-        let held = read.value.map_or(0, |head| head.version);
-        let follows = match (&segments, read.value) {
+        let mut read = shared_data::get_as::<Head>(&self.names.head());
+        let current = read.value.take();
+        let held = current.as_ref().map_or(0, |head| head.version);
+        let follows = match (&segments, current) {
             (Some((from, _)), Some(head)) => *from == held && head.slot == next.slot,
             (None, Some(head)) if held != 0 => head.slot != next.slot,
             (segments, _) => segments.is_none(),
         };
-        if !follows || next.version <= held {
+        if !follows || !self.may_follow(next.version, held) {
             return self.reject(context, SnapshotError::Mismatch);
         }
         // The manifest is written first, because a VM that reads the new head needs it. It never becomes older.
@@ -295,12 +316,20 @@ impl Leader {
         if !written || shared_data::swap_as(&self.names.head(), &read, &next).is_err() {
             return self.reject(context, SnapshotError::Mismatch);
         }
+        if segments.is_none() {
+            self.needs_full_image = false;
+        }
         self.succeed(context);
         context.metrics.set_snapshot_version(next.version);
         // The next poll waits for the other VMs or the next tick, because it carries the versions that they enforce.
         self.state = State::Resting { until: context.now };
         let segments = segments.map(|(_, segments)| segments);
         SyncOutcome { changed: Some(Changed { from: held, to: next.version, segments }), has_more: false }
+    }
+
+    /// Whether a version may take the place of another one: of the same one only in place of a damaged image.
+    fn may_follow(&self, version: u64, held: u64) -> bool {
+        version > held || (version == held && self.needs_full_image)
     }
 
     fn write_manifest(&self, slot: u8, manifest: &Manifest) -> bool {

@@ -45,6 +45,7 @@ mod responses;
 mod retention;
 mod rotation;
 mod routes;
+mod shared_data;
 mod smoke;
 mod streams;
 mod support;

@@ -36,6 +36,12 @@ pub fn faulty_filter_wasm() -> Result<PathBuf> {
     existing("OMF_FAULTY_FILTER_WASM", default, "make faulty")
 }
 
+/// A plugin that writes to shared data, as a hostile one would.
+pub fn probe_filter_wasm() -> Result<PathBuf> {
+    let default = target().join("wasm32-wasip1/wasm/omniflow_probe_filter.wasm");
+    existing("OMF_PROBE_FILTER_WASM", default, "make faulty")
+}
+
 /// A shipped Envoy configuration.
 pub fn configuration(name: &str) -> PathBuf {
     root().join("envoy").join(name)
