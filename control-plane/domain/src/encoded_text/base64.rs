@@ -28,11 +28,11 @@ const ENGINE: GeneralPurpose = GeneralPurpose::new(
 pub(super) fn decode(view: &View, budget: &mut Budget, views: &mut Vec<View>) {
     let bytes = view.bytes();
     let mut start = 0;
-    while start < bytes.len() {
-        let length = bytes[start..].iter().take_while(|byte| is_digit(**byte)).count();
+    while let Some(rest) = bytes.get(start..).filter(|rest| !rest.is_empty()) {
+        let length = rest.iter().take_while(|byte| is_digit(**byte)).count();
         let end = start + length;
         if length >= MIN_LENGTH {
-            let digits: Zeroizing<Vec<u8>> = Zeroizing::new(bytes[start..end].iter().map(standard).collect());
+            let digits: Zeroizing<Vec<u8>> = Zeroizing::new(rest.iter().take(length).map(standard).collect());
             for skipped in 0..4 {
                 let digits = digits.get(skipped..).unwrap_or_default();
                 if !may_encode_text(digits) {
@@ -40,7 +40,7 @@ pub(super) fn decode(view: &View, budget: &mut Budget, views: &mut Vec<View>) {
                 }
                 // One digit more is less than a byte.
                 let whole = digits.len() - usize::from(digits.len() % 4 == 1);
-                let decoded = ENGINE.decode(&digits[..whole]).map(Zeroizing::new);
+                let decoded = ENGINE.decode(digits.get(..whole).unwrap_or_default()).map(Zeroizing::new);
                 // Four digits encode three bytes.
                 let first = start + skipped;
                 let source = |bytes: Range<usize>| {
@@ -60,8 +60,8 @@ pub(super) fn decode(view: &View, budget: &mut Budget, views: &mut Vec<View>) {
 fn may_encode_text(digits: &[u8]) -> bool {
     let mut texts = 0;
     let has_text = digits.chunks_exact(4).any(|group| {
-        let bits = [(0, 0b10_0000), (1, 0b00_1000), (2, 0b00_0010)];
-        let is_text = bits.iter().all(|(place, bit)| value(group[*place]) & bit == 0);
+        let first_bits = [0b10_0000, 0b00_1000, 0b00_0010];
+        let is_text = group.iter().zip(first_bits).all(|(digit, bit)| value(*digit) & bit == 0);
         texts = if is_text { texts + 1 } else { 0 };
         texts == MIN_TEXT / 3 - 1
     });

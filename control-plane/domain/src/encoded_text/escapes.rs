@@ -52,7 +52,7 @@ pub(super) fn decode(view: &View, budget: &mut Budget, views: &mut Vec<View>) {
         match decoded {
             Some(Decoded { character, length, encoded }) => {
                 is_changed = true;
-                rewritten.push(&character[..length], at..at + 1 + encoded);
+                rewritten.push(character.get(..length).unwrap_or_default(), at..at + 1 + encoded);
                 at += 1 + encoded;
             }
             None => {
@@ -93,12 +93,11 @@ fn escape(after: &[u8]) -> Option<Decoded> {
 
 /// `&#95;`, `&#x5f;`, `&lowbar;`. Browsers do without the semicolon of a number.
 fn reference(after: &[u8]) -> Option<Decoded> {
-    let is_name = |byte: &u8| byte.is_ascii_alphanumeric();
     let (hash, rest) = match after {
         [b'#', rest @ ..] => (1, rest),
         _ => (0, after),
     };
-    let name = &rest[..rest.iter().take(MAX_REFERENCE).take_while(|byte| is_name(byte)).count()];
+    let name = leading(rest.get(..MAX_REFERENCE).unwrap_or(rest), u8::is_ascii_alphanumeric);
     let has_end = rest.get(name.len()) == Some(&b';');
     if hash == 0 {
         let (_, byte_of) = NAMED.iter().find(|(known, _)| has_end && *known == name)?;
@@ -119,7 +118,7 @@ fn reference(after: &[u8]) -> Option<Decoded> {
 }
 
 fn leading(bytes: &[u8], is_digit: impl Fn(&u8) -> bool) -> &[u8] {
-    &bytes[..bytes.iter().take_while(|byte| is_digit(byte)).count()]
+    bytes.get(..bytes.iter().take_while(|byte| is_digit(byte)).count()).unwrap_or(bytes)
 }
 
 fn hexadecimal(digits: &[u8]) -> Option<u32> {

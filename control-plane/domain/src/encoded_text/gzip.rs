@@ -19,6 +19,11 @@ pub(super) fn find(bytes: &[u8]) -> Option<usize> {
     if is_zlib(bytes) {
         return Some(0);
     }
+    position(bytes)
+}
+
+/// The position of the first member of gzip.
+fn position(bytes: &[u8]) -> Option<usize> {
     bytes.windows(MAGIC.len()).position(|window| window == MAGIC)
 }
 
@@ -32,9 +37,9 @@ pub(super) fn decode(view: &View, budget: &mut Budget, views: &mut Vec<View>) {
         add(view, 0..end, &text, budget, views);
     }
     let mut start = 0;
-    while let Some(next) = bytes[start..].windows(MAGIC.len()).position(|window| window == MAGIC) {
+    while let Some(next) = bytes.get(start..).and_then(position) {
         start += next;
-        let mut decoder = MultiGzDecoder::new(&bytes[start..]);
+        let mut decoder = MultiGzDecoder::new(bytes.get(start..).unwrap_or_default());
         let text = decompress(&mut decoder, budget);
         let end = bytes.len() - decoder.get_ref().len();
         if !add(view, start..end, &text, budget, views) {

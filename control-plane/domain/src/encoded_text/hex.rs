@@ -10,15 +10,17 @@ use super::{Budget, MIN_TEXT, add_texts};
 pub(super) fn decode(view: &View, budget: &mut Budget, views: &mut Vec<View>) {
     let bytes = view.bytes();
     let mut start = 0;
-    while start < bytes.len() {
-        let end = start + run_length(&bytes[start..]);
-        if end - start >= 2 * MIN_TEXT {
-            let digits: Zeroizing<Vec<u8>> =
-                Zeroizing::new(bytes[start..end].iter().copied().filter(u8::is_ascii_hexdigit).collect());
+    while let Some(rest) = bytes.get(start..).filter(|rest| !rest.is_empty()) {
+        let length = run_length(rest);
+        let end = start + length;
+        if length >= 2 * MIN_TEXT {
+            let run = rest.iter().take(length).copied();
+            let digits: Zeroizing<Vec<u8>> = Zeroizing::new(run.filter(u8::is_ascii_hexdigit).collect());
             for skipped in 0..2 {
                 let digits = digits.get(skipped..).unwrap_or_default();
                 let whole = digits.len() - digits.len() % 2;
-                if let Ok(decoded) = hex::decode(&digits[..whole]).map(Zeroizing::new) {
+                if let Ok(decoded) = hex::decode(digits.get(..whole).unwrap_or_default()).map(Zeroizing::new)
+                {
                     add_texts(view, &decoded, |_| start..end, budget, views);
                 }
             }

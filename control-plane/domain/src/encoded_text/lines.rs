@@ -12,10 +12,10 @@ pub(super) fn decode(view: &View, budget: &mut Budget, views: &mut Vec<View>) {
     }
     let mut rewritten = Rewritten::new(view);
     let mut at = 0;
-    while at < bytes.len() {
-        match line_break(&bytes[at..]) {
+    while let Some(rest @ [first, ..]) = bytes.get(at..) {
+        match line_break(rest) {
             0 => {
-                rewritten.push(&bytes[at..at + 1], at..at + 1);
+                rewritten.push(&[*first], at..at + 1);
                 at += 1;
             }
             length => at += length,
@@ -32,5 +32,5 @@ fn line_break(text: &[u8]) -> usize {
         return 0;
     }
     let is_indentation = |byte: &&u8| matches!(byte, b'\n' | b'\r' | b' ' | b'\t' | b'>');
-    mark + text[mark..].iter().take_while(is_indentation).count()
+    mark + text.iter().skip(mark).take_while(is_indentation).count()
 }

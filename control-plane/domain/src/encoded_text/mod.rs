@@ -114,7 +114,8 @@ fn add_texts(
     views: &mut Vec<View>,
 ) {
     if let Some(start) = gzip::find(decoded) {
-        budget.add(view.within(source(start..decoded.len()), &decoded[start..]), views);
+        budget
+            .add(view.within(source(start..decoded.len()), decoded.get(start..).unwrap_or_default()), views);
     }
     // Half of the bytes of UTF-16 are zero.
     let is_text = |byte: &u8| matches!(byte, 0 | b'\t' | b'\n' | b'\r' | b' '..=b'~');

@@ -228,7 +228,7 @@ fn hostile_texts_cost_no_more_than_the_limit() {
         let limit = (text.len() * (1 + MAX_EXPANSION)).max(MIN_BUDGET + text.len());
         assert!(bytes <= limit, "{name}: {bytes} of {limit}");
     }
-    assert_eq!(work(&gzip(&vec![0; 50_000_000])).1, false, "a search that was cut short is not complete");
+    assert!(!work(&gzip(&vec![0; 50_000_000])).1, "a search that was cut short is not complete");
     let line = |number: u64| {
         let id = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         format!(

@@ -151,7 +151,8 @@ fn redact_pair(pair: &[u8], paths: &[FieldPath]) -> Vec<u8> {
     for piece in pair.split(|byte| *byte == b';') {
         let name = piece.split(|byte| *byte == b'=').next().unwrap_or_default();
         if name.len() < piece.len() && paths_below(&decode(name), paths).iter().any(|path| path.is_empty()) {
-            return [&pair[..start + name.len()], b"=", REDACTED.as_bytes()].concat();
+            let kept = pair.get(..start + name.len()).unwrap_or_default();
+            return [kept, b"=", REDACTED.as_bytes()].concat();
         }
         start += piece.len() + 1;
     }
