@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context as _, Result};
 
 use crate::measure::{Outcome, Plan};
-use crate::statistics::Spread;
+use crate::statistics::{Spread, grouped};
 
 /// The report of one run.
 pub(crate) fn text(plan: &Plan, outcomes: &[Outcome]) -> Result<String> {
@@ -37,7 +37,12 @@ pub(crate) fn text(plan: &Plan, outcomes: &[Outcome]) -> Result<String> {
     let beside = outcomes.iter().map(|outcome| outcome.beside.median).fold(0.0, f64::max);
     for outcome in outcomes.iter().filter(|outcome| outcome.name != "Omniflow Keys") {
         if let Some(other) = added(outcome) {
-            writeln!(text, "- Omniflow Keys adds {:.2} times as much as {}.", product / other, outcome.name)?;
+            writeln!(
+                text,
+                "- Omniflow Keys adds {:.2} times as much CPU time as {}.",
+                product / other,
+                outcome.name
+            )?;
         }
     }
     writeln!(
@@ -52,19 +57,22 @@ fn introduction(plan: &Plan) -> String {
     format!(
         "# Benchmarks
 
-This page compares the cost of a request through Omniflow Keys with bare Envoy, an empty Wasm filter, Envoy's own filters and
-ext_authz. `make bench` writes it in one run. [Benchmarks at scale](benchmarks-scale.md) shows the cost of many keys and many
-gateways.
+This page compares the cost of a request through Omniflow Keys with that of bare Envoy, an empty Wasm filter, Envoy's own
+filters and ext_authz. All figures are from one run of `make bench`, which writes this page. [Benchmarks at
+scale](benchmarks-scale.md) shows the cost of many keys and many gateways.
 
-- The cost of a request is the CPU time of Envoy: all threads, user and kernel, from the kernel's schedstat.
-- Each subject is measured in {} pairs of {} requests, right after bare Envoy, in an order that changes with each round.
+- The cost of a request is the CPU time of all threads of Envoy, in user mode and in the kernel, from the kernel's schedstat.
+- Each subject is measured in {} pairs of runs with {} requests each: bare Envoy first, then the subject. The order of the
+  subjects changes with each round.
 - The load is 16 connections over HTTP/1.1 to one worker. Envoy generates the response itself. Requests have no arguments.
 - Figures are medians, with the middle half in parentheses.
 - Latencies are medians of {} runs each, measured after the pairs, one subject after the other. They include the client, whose
   timers have a resolution of 1 ms.
 
 ",
-        plan.pairs, plan.requests, plan.half_load_runs
+        plan.pairs,
+        grouped(plan.requests),
+        plan.half_load_runs
     )
 }
 

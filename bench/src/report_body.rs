@@ -40,8 +40,9 @@ pub(crate) fn introduction() -> String {
     format!(
         "## Large bodies
 
-A POST of {} MiB over HTTP/1.1 to an upstream that reads it, alternately through bare Envoy and through the product. The product
-computes the argument hash (SHA-256 over the whole body) and stores 64 KiB. Envoy has one worker, whose CPU time is shown.
+The client sends a POST of {} MiB over HTTP/1.1 to an upstream that reads it, alternately through bare Envoy and through
+the product. The product computes the argument hash (SHA-256 over the whole body) and stores 64 KiB. Envoy has one worker,
+whose CPU time is shown.
 
 ",
         BODY >> 20

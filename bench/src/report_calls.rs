@@ -42,10 +42,10 @@ pub(crate) fn text(costs: &[(&'static str, Spread)], counted: &Cost, added: f64)
 pub(crate) fn introduction() -> String {
     "## Cost of crossings
 
-The table shows how often an allowed request crosses the boundary between Envoy and the VM, counted by `bench/counting-host`,
-and the cost of one crossing, measured in the same run with a filter that repeats it many times. The cost of a host call that
-returns bytes includes the callback that allocates memory for them. In the product, each crossing happens once, with other
-work in between, and costs more than in this measurement.
+The table shows how often an allowed request crosses the boundary between Envoy and the VM, counted by
+`bench/counting-host`. It also shows the cost of one crossing, measured in the same run with a filter that repeats the
+crossing many times. The cost of a host call that returns bytes includes the callback that allocates memory for these
+bytes. In the product, each crossing happens once, with other work in between, so it costs more than in this measurement.
 
 "
     .to_owned()

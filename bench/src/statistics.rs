@@ -21,6 +21,19 @@ impl Spread {
     }
 }
 
+/// A number with commas between groups of three digits.
+pub(crate) fn grouped(number: impl Into<u64>) -> String {
+    let digits = number.into().to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// The quantile of values in ascending order, with linear interpolation.
 pub(crate) fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
     let place = part * sorted.len().checked_sub(1)? as f64;
@@ -31,6 +44,14 @@ pub(crate) fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digits_are_grouped_in_threes() {
+        assert_eq!(
+            [0_u64, 999, 1_000, 12_345, 1_000_000].map(grouped),
+            ["0", "999", "1,000", "12,345", "1,000,000"]
+        );
+    }
 
     #[test]
     fn quarters_lie_between_the_measurements() {

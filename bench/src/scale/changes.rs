@@ -14,7 +14,7 @@ use tokio::runtime::Builder;
 use super::gateway::Installation;
 use super::{MILLION, Row, Section, flat, process, row, spread};
 use crate::load::{Connection, Request, saturate_in_turn};
-use crate::statistics::quantile;
+use crate::statistics::{grouped, quantile};
 use crate::subjects::options;
 
 const WORKERS: u32 = 2;
@@ -64,13 +64,14 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
 /// What is measured, and how.
 pub(super) fn method() -> String {
     format!(
-        "Envoy has {WORKERS} workers. A revocation is enforced when each of {CONNECTIONS} connections, over all workers, has \
-         received its first refusal. The connections send requests without a pause from the moment when the API responds. \
-         Bytes are everything that Envoy receives from the control plane meanwhile, including headers and responses to audit \
-         batches. Latencies are measured by {CLIENTS} threads, each with its own connection and {RATE} requests per second, \
-         over 4,000 keys. The measurement without changes comes just before. The machine has as many processors as Envoy has \
-         workers, so the control plane, which builds and sends the image meanwhile, runs at nice 19, and so do all clients \
-         except those that measure latencies."
+        "Envoy has {WORKERS} workers. A revocation is enforced when each of {CONNECTIONS} connections, spread over all \
+         workers, has received its first refusal. The connections send requests without a pause from the moment when \
+         the API responds. Bytes are everything that Envoy receives from the control plane in this time, including \
+         headers and responses to audit batches. Latencies are measured by {CLIENTS} threads, each with its own \
+         connection and {RATE} requests per second, over 4,000 keys. The measurement without changes comes just before \
+         the measurement with changes. The machine has only as many processors as Envoy has workers. For this reason, \
+         the control plane, which builds and sends the image during the measurement, runs at nice 19, and so do all \
+         clients except those that measure latencies."
     )
 }
 
@@ -138,9 +139,13 @@ async fn deltas(installation: &Installation) -> Result<Vec<Row>> {
     }
     let busy = watch.stop()?;
     Ok(vec![
-        row(format!("latency without changes: {} requests", quiet.len()), latencies(&quiet), ""),
         row(
-            format!("latency during {REVOCATIONS} revocations: {} requests", busy.len()),
+            format!("latency without changes: {} requests", grouped(quiet.len() as u64)),
+            latencies(&quiet),
+            "",
+        ),
+        row(
+            format!("latency during {REVOCATIONS} revocations: {} requests", grouped(busy.len() as u64)),
             latencies(&busy),
             "at most 2 ms longer",
         ),
@@ -178,11 +183,15 @@ async fn images(installation: &mut Installation, of_bare: Memory) -> Result<Vec<
     let added = peak.saturating_sub(of_bare.all);
     let files = process::memory_of_files(envoy)?.saturating_sub(of_bare.files);
     Ok(vec![
-        row(format!("latency without changes: {} requests", quiet.len()), latencies(&quiet), ""),
+        row(
+            format!("latency without changes: {} requests", grouped(quiet.len() as u64)),
+            latencies(&quiet),
+            "",
+        ),
         row(
             format!(
                 "latency while {IMAGES} full images arrive, and the 2 s after each: {} requests",
-                busy.len()
+                grouped(busy.len() as u64)
             ),
             latencies(&busy),
             "at most 10 ms longer",

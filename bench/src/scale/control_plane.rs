@@ -16,6 +16,7 @@ use serde_json::json;
 
 use super::{MILLION, Section, process, row, seeded, spread};
 use crate::cpu;
+use crate::statistics::grouped;
 
 const STARTS: usize = 5;
 /// Interval of the readiness checks.
@@ -92,12 +93,15 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
 /// What is measured, and how.
 pub(super) fn method() -> String {
     format!(
-        "A database with {MILLION} keys of one version each. A start is measured from the start of the process, on the database \
-         of a control plane that was stopped. {CHANGES} changes of each kind, from clients that send one request at a time \
-         over HTTP and persistent connections, from the request to the end of the response. A change is on disk when the \
-         response is sent. All but the first measurement of changes run after the search index of names has been merged, \
-         which the control plane does in the background. Lists have 100 keys; {LISTS} lists of each kind, one after the \
-         other."
+        "The database has {} keys with one version each. The duration of a start is measured from the start of \
+         the process, on the database of a control plane that was stopped. The benchmark makes {} changes of \
+         each kind. The clients send one request at a time over persistent HTTP connections, and each change is timed \
+         from the request to the end of the response. A change is on disk when the response is sent. The first \
+         measurement of changes runs right after all keys were inserted. All others run after the control plane has \
+         merged the search index of names in the background. Lists have 100 keys. The benchmark requests {LISTS} lists \
+         of each kind, one after the other.",
+        grouped(MILLION),
+        grouped(CHANGES)
     )
 }
 

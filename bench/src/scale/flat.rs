@@ -11,7 +11,7 @@ use super::gateway::Installation;
 use super::{MILLION, Row, Section, process, row};
 use crate::cpu;
 use crate::load::{Request, saturate_in_turn};
-use crate::statistics::Spread;
+use crate::statistics::{Spread, grouped};
 use crate::subjects::{options, reserve};
 
 const SIZES: [u32; 3] = [100, 10_000, MILLION];
@@ -56,17 +56,18 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
 
 /// What is measured, and how.
 pub(super) fn method() -> String {
+    let [few, more, most] = SIZES.map(grouped);
     format!(
-        "The complete product as in [Benchmarks](benchmarks.md), with one worker, on control planes with {} keys. The cost of a \
-         request is the CPU time of Envoy, over {ROUNDS} rounds of {REQUESTS} requests each. Each round measures all \
-         subjects, in an order that changes. *Added* is the difference from bare Envoy in the same round. Figures are \
-         medians, with the middle half in parentheses. *Spread* means requests of 4,000 keys in turn (or of all 100) from \
-         all parts of the image; *hot* means one key. Memory is the difference in resident memory (VmRSS) between Envoy's \
-         process and bare Envoy, in total and per VM: one VM for the worker and one for the main thread. The last figure excludes the \
-         parts of Envoy's own file that V8 uses, which are mapped once per process (RssFile). Memory includes what all VMs \
-         share (the image in shared data), code and counters. Each worker's VM has copies of the segments that its requests \
-         needed.",
-        SIZES.map(|keys| keys.to_string()).join(", ")
+        "The subjects are the complete product as in [Benchmarks](benchmarks.md), with one worker, on control planes \
+         with {few}, {more} and {most} keys. The cost of a request is the CPU time of Envoy, over {ROUNDS} rounds of {} \
+         requests each. Each round measures all subjects, in an order that changes. *Added* is the difference from bare Envoy in \
+         the same round. Figures are medians, with the middle half in parentheses. *Spread* means requests with 4,000 \
+         keys in turn (or with all 100) from all parts of the image. *Hot* means requests with one key. Memory is the \
+         difference in resident memory (VmRSS) between Envoy's process and bare Envoy, in total and per VM. There is \
+         one VM for the worker and one for the main thread. The last figure excludes the parts of Envoy's own file that \
+         V8 uses, which are mapped once per process (RssFile). Memory includes the data that all VMs share (the image \
+         in shared data), code and counters. Each worker's VM has copies of the segments that its requests needed.",
+        grouped(REQUESTS)
     )
 }
 
@@ -76,11 +77,15 @@ async fn costs(bare: &Envoy, installations: &[Installation]) -> Result<Vec<Row>>
     for installation in installations {
         let keys = installation.keys;
         subjects.push(Subject::new(
-            format!("{keys} keys, spread"),
+            format!("{} keys, spread", grouped(keys)),
             &installation.envoy,
             installation.spread(),
         ));
-        subjects.push(Subject::new(format!("{keys} keys, hot"), &installation.envoy, installation.one()));
+        subjects.push(Subject::new(
+            format!("{} keys, hot", grouped(keys)),
+            &installation.envoy,
+            installation.one(),
+        ));
     }
     for subject in subjects.iter_mut().chain([&mut base]) {
         saturate_in_turn(subject.port, &subject.requests, REQUESTS).await?;
@@ -142,7 +147,7 @@ pub(super) fn memory_row(when: &str, installation: &Installation, added: u64, fi
     let vms = installation.vms() as u64;
     let bound = FIXED + OF_A_KEY * u64::from(installation.keys);
     row(
-        format!("memory with {} keys, {when}: process; per VM ({vms} VMs)", installation.keys),
+        format!("memory with {} keys, {when}: process; per VM ({vms} VMs)", grouped(installation.keys)),
         format!(
             "{}; {}; {} without files",
             process::mebibytes(added),

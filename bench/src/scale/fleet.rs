@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::gateways::{Fleet, Gateway};
 use super::{Row, Section, process, row, seeded, spread};
 use crate::cpu;
+use crate::statistics::grouped;
 
 const GATEWAYS: u64 = 1_000;
 const KEYS: u32 = 100_000;
@@ -55,7 +56,7 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
     fleet.check().await?;
     let idle = cpu::time_of(id)?.saturating_sub(before);
     rows.push(row(
-        format!("control plane with {GATEWAYS} gateways and no changes: memory; CPU time"),
+        format!("control plane with {} gateways and no changes: memory; CPU time", grouped(GATEWAYS)),
         format!(
             "{}; {:.2} % of one processor",
             process::mebibytes(process::memory(id)?),
@@ -70,10 +71,11 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
 /// What is measured, and how.
 pub(super) fn method() -> String {
     format!(
-        "{KEYS} keys. The gateways are connections of one process on the same machine, each with its own token. They poll like \
-         the filter, with the status of three VMs. Gateways that fetch a full image verify every segment, which also takes \
-         CPU time on this machine. {REVOCATIONS} revocations, one after the other. A gateway has a change when it has \
-         read the response to its poll."
+        "The control plane has {} keys. The gateways are connections of one process on the same machine, each with \
+         its own token. They poll as the filter does, with the status of three VMs. Gateways that fetch a full image \
+         verify every segment, which also takes CPU time on this machine. The benchmark makes {REVOCATIONS} \
+         revocations, one after the other. A gateway has a change when it has read the response to its poll.",
+        grouped(KEYS)
     )
 }
 
@@ -102,7 +104,7 @@ async fn whole_images(id: u32, gateways: &[Gateway]) -> Result<Vec<Row>> {
     times.sort_by(f64::total_cmp);
     let last = times.last().copied().unwrap_or_default();
     Ok(vec![row(
-        format!("{GATEWAYS} gateways start at once and fetch the image of {KEYS} keys"),
+        format!("{} gateways start at once and fetch the image of {} keys", grouped(GATEWAYS), grouped(KEYS)),
         format!(
             "last gateway after {last:.1} s; CPU time {:.1} s; peak memory {}",
             spent.as_secs_f64(),
@@ -153,7 +155,7 @@ async fn revocations(control_plane: &omniflow_harness::ControlPlane, fleet: &mut
         row("revocation: from the request until the last gateway has it", spread(&from_call), "500 ms"),
         row("revocation: from the response until the last gateway has it", spread(&from_answer), "500 ms"),
         row(
-            format!("revocation with `?wait=`: until all {GATEWAYS} gateways have confirmed it"),
+            format!("revocation with `?wait=`: until all {} gateways have confirmed it", grouped(GATEWAYS)),
             spread(&acknowledged),
             "",
         ),

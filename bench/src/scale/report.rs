@@ -11,9 +11,9 @@ use crate::report::machine;
 const HEADING: &str = "\n## ";
 const HEAD: &str = "# Benchmarks at scale
 
-This page shows the cost of many keys and many gateways. `make bench` or `make bench BENCH=scale` writes it, each section in one
-run. [Benchmarks](benchmarks.md) compares the cost of a request with other filters. Envoy, the control plane and the clients
-run on the same machine.
+This page shows the cost of many keys and many gateways. `make bench` and `make bench BENCH=scale` write it. Each section
+is the result of one run. [Benchmarks](benchmarks.md) compares the cost of a request with that of other filters. Envoy,
+the control plane and the clients run on the same machine.
 ";
 
 /// One section, and the load average of the machine when the measurement began.
@@ -22,8 +22,8 @@ pub(super) fn section(load: &str, section: &Section) -> Result<String> {
     let mut text = format!("{HEADING}{title}\n\n{method}\n\n");
     writeln!(
         text,
-        "Machine: {}. At the beginning, other programs caused a load average of {load} (last minute). That load increases \
-         the times, most of all the p99.\n",
+        "Machine: {}. Other programs were running: when the measurement began, the load average over the last minute was \
+         {load}. This load increases the times, most of all the p99.\n",
         machine()
     )?;
     writeln!(text, "| | measured | target |\n|---|---|---|")?;

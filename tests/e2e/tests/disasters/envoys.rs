@@ -42,7 +42,8 @@ async fn vms_that_end_under_load() {
 fn full_buckets(fault: &str, seen: &Seen) {
     assert_eq!(seen.revoked, 0, "{seen:?}");
     assert!(seen.spent <= SPENT + 1, "more than one full bucket: {seen:?}");
-    let keys = format!("none accepted; one full bucket: {} calls of a limit of {SPENT}", seen.spent);
+    let keys =
+        format!("none accepted; one full bucket refilled: {} calls, with a limit of {SPENT}", seen.spent);
     note(fault, &seen.clients(), &keys);
 }
 

@@ -9,21 +9,21 @@ use super::observer::Seen;
 
 /// Every fault in the order of the table, and what happens to changes and records.
 const FAULTS: [(&str, &str); 21] = [
-    ("control plane killed", "The change acknowledged just before is present. Every call has its record."),
-    ("control plane hangs", "Changes wait and are then applied. Every call has its record."),
-    ("control plane returns garbage", "The last good snapshot stays effective. Records wait in the gateway."),
+    ("control plane killed", "The last acknowledged change is present. Every call has a record."),
+    ("control plane hangs", "Changes wait and are then applied. Every call has a record."),
+    ("control plane returns garbage", "The last good snapshot stays in use. Records wait in the gateway."),
     (
         "control plane returns half a response",
-        "The last good snapshot stays effective. Records wait in the gateway.",
+        "The last good snapshot stays in use. Records wait in the gateway.",
     ),
-    ("control plane returns 40 MB", "The last good snapshot stays effective. Records wait in the gateway."),
+    ("control plane returns 40 MB", "The last good snapshot stays in use. Records wait in the gateway."),
     (
         "control plane returns an unknown snapshot format",
-        "The last good snapshot stays effective. Records wait in the gateway.",
+        "The last good snapshot stays in use. Records wait in the gateway.",
     ),
     (
         "control plane rejects the gateway's token",
-        "The last good snapshot stays effective. Records wait in the gateway.",
+        "The last good snapshot stays in use. Records wait in the gateway.",
     ),
     (
         "control plane's disk full",
@@ -39,35 +39,35 @@ const FAULTS: [(&str, &str); 21] = [
     ),
     (
         "control plane's clock one hour ahead",
-        "Changes are applied, with increasing versions. Every call has its record.",
+        "Changes are applied, with increasing versions. Every call has a record.",
     ),
     (
         "control plane's clock one hour behind",
-        "Changes are applied, with increasing versions. Every call has its record.",
+        "Changes are applied, with increasing versions. Every call has a record.",
     ),
     (
         "gateway's clock one hour ahead",
-        "Changes are applied. Every call has its record. Keys expire by this clock, an hour early.",
+        "Changes are applied. Every call has a record. Keys expire according to this clock, an hour early.",
     ),
     (
         "gateway's clock one hour behind",
-        "Changes are applied. Every call has its record. Keys expire by this clock, an hour late.",
+        "Changes are applied. Every call has a record. Keys expire according to this clock, an hour late.",
     ),
     (
         "VMs of workers crash under load",
-        "Records that a VM had not delivered show as a gap with the cause `vm_lost`.",
+        "Undelivered records of the VMs are lost, and the log shows gaps with the cause `vm_lost`.",
     ),
     (
         "Envoy killed and restarted",
-        "The records of the last moments are lost and show as a gap. To avoid this, [drain Envoy](../guides/draining.md) first.",
+        "The most recent records are lost, and the log shows a gap. To avoid this, [drain Envoy](../guides/draining.md) first.",
     ),
     (
         "Envoy hot restart",
-        "The old process exits after its connections. Records that it had not delivered by then show as a gap.",
+        "The old process exits when its connections are closed. Records that it has not delivered by then are lost, and the log shows a gap.",
     ),
-    ("Envoy configuration replaced under load", "Every call has its record."),
-    ("filter replaced under load", "Every call has its record."),
-    ("Envoy drained", "Every call has its record."),
+    ("Envoy configuration replaced under load", "Every call has a record."),
+    ("filter replaced under load", "Every call has a record."),
+    ("Envoy drained", "Every call has a record."),
     (
         "older gateways after an update of the control plane",
         "Golden batches of every released format are accepted.",
