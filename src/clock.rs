@@ -55,7 +55,7 @@ pub(crate) fn monotonic() -> MonotonicNanos {
 
 /// The monotonic clock outside a VM, where only unit tests run and no other VM reads it.
 #[cfg(not(target_os = "wasi"))]
-#[expect(clippy::disallowed_methods, reason = "unit tests have no host that could be asked for the time")]
+#[expect(clippy::disallowed_methods, reason = "unit tests have no host that provides the time")]
 pub(crate) fn monotonic() -> MonotonicNanos {
     static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
     MonotonicNanos(u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX))

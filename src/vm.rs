@@ -120,7 +120,7 @@ impl Vm {
             self.rejected_warned.set(Some(now));
             let message = format!(
                 "{number} entries of shared data rejected, the last one is {name}: another plugin of this proxy writes entries of \
-                 this filter; remove it, or give this filter a vm_id of its own"
+                 this filter; remove it, or give this filter its own vm_id"
             );
             host::log(LogLevel::Error, &message);
         }

@@ -65,7 +65,7 @@ scale](benchmarks-scale.md) shows the cost of many keys and many gateways.
 - Each subject is measured in {} pairs of runs with {} requests each: bare Envoy first, then the subject. The order of the
   subjects changes with each round.
 - The load is 16 connections over HTTP/1.1 to one worker. Envoy generates the response itself. Requests have no arguments.
-- Figures are medians, with the middle half in parentheses.
+- Figures are medians, with the interquartile range in parentheses.
 - Latencies are medians of {} runs each, measured after the pairs, one subject after the other. They include the client, whose
   timers have a resolution of 1 ms.
 

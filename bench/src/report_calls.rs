@@ -26,7 +26,7 @@ pub(crate) fn text(costs: &[(&'static str, Spread)], counted: &Cost, added: f64)
     if costs.iter().any(|(_, cost)| cost.low <= 0.0) {
         writeln!(
             text,
-            "\nIf the middle half includes zero, the cost of the crossing is below the noise of this run."
+            "\nIf the interquartile range includes zero, the cost of the crossing is below the noise of this run."
         )?;
     }
     writeln!(

@@ -13,7 +13,7 @@ pub enum SentCredential<'a> {
     NonKey {
         /// The bearer token, which may be an imported key. `None` for other schemes.
         token: Option<&'a [u8]>,
-        /// The denial, unless the gateway lets such requests pass.
+        /// The denial, unless the gateway passes such requests on.
         denial: Denial,
     },
 }

@@ -41,7 +41,7 @@ pub enum Denial {
 pub enum Outcome {
     /// A key was accepted.
     Allowed,
-    /// The credential is not a key, and the gateway lets such requests pass, for another filter to check.
+    /// The credential is not a key, and the gateway passes such requests on, for another filter to check.
     PassedThrough,
     /// The request was denied.
     Denied(Denial),

@@ -200,10 +200,7 @@ impl AuditBuffer {
     /// Adds an item for the calls of `span` if there is room. Its payload counts toward separate room. `end` is the
     /// encoded end of a call that was reported as in progress: it stays in one piece with the call's record, and is sent even if
     /// there is no room for the record. Returns whether this completed a full batch.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one place that decides about room, for every kind of item"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "decides on space for every kind of item in one place")]
     fn add(
         &mut self,
         item: &AuditItem,

@@ -65,10 +65,10 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
 pub(super) fn method() -> String {
     format!(
         "Envoy has {WORKERS} workers. A revocation is enforced when each of {CONNECTIONS} connections, spread over all \
-         workers, has received its first refusal. The connections send requests without a pause from the moment when \
-         the API responds. Bytes are everything that Envoy receives from the control plane in this time, including \
+         workers, has received its first refusal. Once the API has responded, the connections send requests \
+         without a pause. Bytes are everything that Envoy receives from the control plane in this time, including \
          headers and responses to audit batches. Latencies are measured by {CLIENTS} threads, each with its own \
-         connection and {RATE} requests per second, over 4,000 keys. The measurement without changes comes just before \
+         connection and {RATE} requests per second, over 4,000 keys. The measurement without changes runs just before \
          the measurement with changes. The machine has only as many processors as Envoy has workers. For this reason, \
          the control plane, which builds and sends the image during the measurement, runs at nice 19, and so do all \
          clients except those that measure latencies."

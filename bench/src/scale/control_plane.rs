@@ -46,7 +46,7 @@ pub(super) async fn measure(folder: &Path) -> Result<Section> {
         spread(&starts),
         "2,000 ms",
     ));
-    rows.push(row("CPU time of a start, of threads that are still running", spread(&spent), ""));
+    rows.push(row("CPU time of a start, excluding threads that have ended", spread(&spent), ""));
     let id = control_plane.process().id();
     let (memory, peak) = (process::memory(id)?, process::peak_memory(id)?);
     rows.push(row(

@@ -61,7 +61,7 @@ pub(super) fn method() -> String {
         "The subjects are the complete product as in [Benchmarks](benchmarks.md), with one worker, on control planes \
          with {few}, {more} and {most} keys. The cost of a request is the CPU time of Envoy, over {ROUNDS} rounds of {} \
          requests each. Each round measures all subjects, in an order that changes. *Added* is the difference from bare Envoy in \
-         the same round. Figures are medians, with the middle half in parentheses. *Spread* means requests with 4,000 \
+         the same round. Figures are medians, with the interquartile range in parentheses. *Spread* means requests with 4,000 \
          keys in turn (or with all 100) from all parts of the image. *Hot* means requests with one key. Memory is the \
          difference in resident memory (VmRSS) between Envoy's process and bare Envoy, in total and per VM. There is \
          one VM for the worker and one for the main thread. The last figure excludes the parts of Envoy's own file that \

@@ -64,7 +64,7 @@ pub struct EvidenceJson {
     /// Version of the key; null if the anomaly does not concern one version.
     #[schema(required = true)]
     pub version_id: Option<u16>,
-    /// Reason of the refusals; null if the anomaly does not concern refusals.
+    /// Reason for the refusals; null if the anomaly does not concern refusals.
     #[schema(value_type = Option<schema::Reason>, required = true)]
     pub reason: Option<String>,
 }

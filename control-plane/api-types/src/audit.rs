@@ -86,11 +86,11 @@ pub struct AuditEntryJson {
     pub first_time: Option<Time>,
 }
 
-/// A call that has not ended, as far as the audit log shows.
+/// A call that has not ended, according to the audit log.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = CallInProgress)]
 pub struct CallInProgressJson {
-    /// Number of the call in this list. Its record gets another number.
+    /// Number of the call in this list. Its record has a different number.
     #[schema(value_type = schema::Number)]
     pub id: String,
     /// When the call began.
@@ -99,7 +99,7 @@ pub struct CallInProgressJson {
     /// Identifier of the key; null if the call used no known key.
     #[schema(value_type = Option<schema::Identifier>, required = true)]
     pub key_id: Option<Uuid>,
-    /// Name that the key had at the time; null if the call used no known key.
+    /// Name of the key at the time of the call; null if the call used no known key.
     #[schema(required = true)]
     pub key_name: Option<String>,
     /// Version of the key; null if the call used no known key.
@@ -124,7 +124,7 @@ pub struct CallInProgressJson {
     pub request_id: String,
     /// Name of the gateway.
     pub gateway: String,
-    /// Whether the gateway or its worker ended and can no longer report the end of the call. The call is in a gap then.
+    /// Whether the gateway or its worker ended and can no longer report the end of the call. The call is then counted in a gap.
     pub lost: bool,
 }
 
@@ -143,10 +143,10 @@ pub struct AuditGapJson {
     /// ID of the worker's VM; null if the gap concerns the whole gateway, or for purged records.
     #[schema(value_type = Option<schema::Incarnation>, required = true)]
     pub vm: Option<String>,
-    /// When the first missing call began, or time of the last record before the gap; null if there is none.
+    /// When the first missing call began, or the time of the last record before the gap; null if there is none.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub from: Option<Time>,
-    /// When the last missing call began, or time of the first record after the gap.
+    /// When the last missing call began, or the time of the first record after the gap.
     #[schema(value_type = schema::Instant)]
     pub to: Time,
     /// Number of missing records.

@@ -134,7 +134,7 @@ pub struct KeyUseJson {
 /// Calls that were refused for the same reason.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct RefusalCount {
-    /// Reason of the refusals.
+    /// Reason for the refusals.
     #[schema(value_type = schema::Reason)]
     pub reason: Cow<'static, str>,
     /// Number of calls.

@@ -30,7 +30,7 @@ pub struct PayloadJson {
     pub media_type: String,
     /// `content-encoding` of the request.
     pub content_encoding: String,
-    /// Whether the arguments are complete.
+    /// State of the stored arguments.
     #[schema(value_type = schema::PayloadState)]
     pub state: Cow<'static, str>,
     /// When the arguments are purged.

@@ -114,7 +114,7 @@ schemas! {
     AnomalyKind: "Kind of anomaly." = words(Kind::ALL.map(Kind::as_str));
     Interruption: "Why a response is incomplete: `upstream_reset`, `timeout` (at the gateway), `client_disconnected`, `key_no_longer_valid` (the filter ended the call because its key was revoked or expired), or `unknown`."
         = words(Interrupted::ALL.map(Interrupted::as_str));
-    GapCause: "Why records are missing. The causes that begin with `purged_` are of records that arrived, and were purged because \
+    GapCause: "Why records are missing. Causes that begin with `purged_` mean that the records arrived but were purged, because \
         the log reached `audit_max_mib`." = words(Cause::ALL.map(Cause::as_str));
     DenialCode: "Reason for a refusal." = words(Denial::ALL.map(Denial::code));
     StepWord: "Step of a decision." = words(StepName::ALL.map(StepName::as_str));
@@ -220,10 +220,10 @@ pub struct ChangedPayloads {
 pub struct Step {
     name: StepWord,
     verdict: VerdictWord,
-    /// Reason of the refusal; absent if the step did not refuse.
+    /// Reason for the refusal; absent if the step did not refuse.
     #[schema(value_type = DenialCode, required = false)]
     reason: DenialCode,
-    /// What the step checked and found, in sentences. Contains no secrets.
+    /// What the step checked, and the result. Contains no secrets.
     detail: String,
 }
 

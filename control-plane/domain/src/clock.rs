@@ -55,7 +55,7 @@ impl fmt::Debug for Clock {
 
 impl Entropy {
     /// The random bytes of the operating system.
-    #[expect(clippy::disallowed_methods, reason = "the only place that asks for random bytes")]
+    #[expect(clippy::disallowed_methods, reason = "the only place that obtains random bytes")]
     pub fn system() -> Self {
         Self::from_fn(|buffer| getrandom::fill(buffer).map_err(|_| EntropyUnavailable))
     }

@@ -87,7 +87,7 @@ impl LogSpace {
             );
         }
         let detail =
-            "The volume of the request log is almost full. Free some space on it, or lower audit_max_mib.";
+            "The volume of the request log is almost full. Free up space on it, or lower audit_max_mib.";
         Err(Error::new(ErrorCode::Busy, detail))
     }
 

@@ -25,10 +25,7 @@ mod columns;
 mod database;
 mod export;
 #[cfg(any(test, feature = "fixtures"))]
-#[cfg_attr(
-    not(test),
-    expect(clippy::unwrap_used, reason = "data for benchmarks, which end if it cannot be made")
-)]
+#[cfg_attr(not(test), expect(clippy::unwrap_used, reason = "a benchmark cannot run without its data"))]
 pub mod fixtures;
 mod gateway_log;
 mod gateways;

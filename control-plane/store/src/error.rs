@@ -111,7 +111,7 @@ impl From<StoreError> for Error {
             let mib = needed_bytes >> 20;
             let detail = format!(
                 "Less than {mib} MiB are free on the volume of the data directory, so statistics are not computed: they could use \
-                 up the space that changes to keys need. Free space on it, or lower audit_max_mib."
+                 up the space that changes to keys need. Free up space on it, or lower audit_max_mib."
             );
             return Self::new(ErrorCode::Busy, detail);
         }

@@ -37,7 +37,7 @@ pub mod anomalies;
         clippy::unwrap_used,
         clippy::panic,
         clippy::indexing_slicing,
-        reason = "a test suite fails by panics"
+        reason = "a test suite reports failures by panicking"
     )
 )]
 pub mod contract;

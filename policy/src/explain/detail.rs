@@ -28,7 +28,7 @@ pub(super) fn credential(
         }
         (_, None) => "The key was given by name, so no credential was checked.".to_string(),
         (Outcome::PassedThrough, _) => {
-            "The credential is not a key. The gateway lets such requests pass, without identity headers."
+            "The credential is not a key. The gateway passes such requests on without identity headers."
                 .to_string()
         }
         (Outcome::Denied(Denial::MissingCredentials), _) => {

@@ -36,10 +36,10 @@ fn describe_rotation(rotated: &RotatedPayloadKey) -> String {
         cell(wrapping_key)
     );
     text.push_str(&match unreadable {
-        0 => "The previous key no longer decrypts anything.\n".to_owned(),
+        0 => "The previous key can no longer decrypt any data key.\n".to_owned(),
         unreadable => format!(
             "Data keys that cannot be decrypted: {unreadable}. Their key is not in the key file; the log of omf serve names \
-             it. Add it to the file as another line and restart.\n"
+             it. Add that key to the file on its own line, then restart omf serve.\n"
         ),
     });
     text
@@ -83,7 +83,9 @@ mod tests {
         let described = |unreadable: usize| {
             describe_rotation(&RotatedPayloadKey { wrapping_key: "0f".to_owned(), data_keys: 2, unreadable })
         };
-        assert!(described(0).ends_with("data keys: 2.\nThe previous key no longer decrypts anything.\n"));
+        assert!(
+            described(0).ends_with("data keys: 2.\nThe previous key can no longer decrypt any data key.\n")
+        );
         assert!(described(3).contains("cannot be decrypted: 3."));
     }
 

@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[command(after_help = "Examples:\n  \
     omf audit tail --key ci\n  \
     omf audit tail --decision denied --json | jq .path\n\n\
-    Records are numbered. After a restart of the control plane, the command resumes without skipping any.")]
+    Records are numbered. After a restart of the control plane, the command resumes without skipping a record.")]
 pub(super) struct Tail {
     /// Exit after this many records.
     #[arg(long)]

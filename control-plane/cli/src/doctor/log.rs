@@ -71,7 +71,7 @@ fn space(metrics: &str) -> Option<(Level, String)> {
     Some(if free < reserve {
         let message = format!(
             "{free_mib} MiB free on the volume of the data directory, less than the reserve of {reserve_mib} MiB: audit \
-             records are rejected, and gateways lose them when their buffers are full. Free space, or set audit_max_mib"
+             records are rejected, and gateways lose them when their buffers are full. Free up disk space, or set audit_max_mib"
         );
         (Level::Failure, message)
     } else if free < 2 * reserve {

@@ -20,9 +20,9 @@ const MIN_LENGTH_FOR_HINT: usize = 20;
     omf key import --name ci --environment live --scope contacts:read --digest $(printf %s \"$KEY\" | sha256sum | cut -c-64)\n  \
     vault kv get -field=key secret/ci | omf key import --name ci --environment live --scope contacts:read --secret-file -\n\n\
     Clients keep using the key they have. A key of any format is accepted, up to 512 bytes and without a comma, if the\n\
-    policy contains \"imported_keys\": true. To set it: omf policy show --toml > policy.toml, add imported_keys = true as the\n\
-    first line, omf policy set policy.toml --wait 5s. Otherwise gateways accept only keys of this installation. After a\n\
-    rotation, the new secret has the format of this installation.")]
+    policy contains \"imported_keys\": true. Otherwise, gateways accept only keys of this installation. To set it, run\n\
+    omf policy show --toml > policy.toml, add imported_keys = true as the first line of the file, and run\n\
+    omf policy set policy.toml --wait 5s. After a rotation, the new secret has the format of this installation.")]
 pub struct Import {
     #[command(flatten)]
     settings: Settings,
@@ -36,7 +36,7 @@ pub struct Import {
     secret_file: Option<String>,
     /// Up to four characters of the key, to help recognize it.
     ///
-    /// With --secret-file, the default is the last four characters of a key that is long enough.
+    /// With --secret-file, defaults to the last four characters of the key, if the key is long enough.
     #[arg(long, value_name = "TEXT")]
     hint: Option<String>,
     #[command(flatten)]

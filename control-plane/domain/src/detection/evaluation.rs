@@ -288,5 +288,5 @@ fn check(table: &Table) {
         let rate = table.false_rate(rule, is_known);
         assert!(rate < most, "{}: {rate} in 1,000 judged days", rule.as_str());
     }
-    assert!(table.false_alarms.keys().all(|(_, kind)| *kind != Kind::New), "a new key is judged by nothing");
+    assert!(table.false_alarms.keys().all(|(_, kind)| *kind != Kind::New), "a new key is not evaluated");
 }

@@ -7,7 +7,7 @@ use omniflow_policy::redaction::{REDACTED, find_secrets, replace};
 
 use crate::encoded_text::{View, search};
 
-/// Replaces everything in the form of a key or token, also if it is encoded: then the encoded text as a whole, if it encodes more
+/// Replaces everything in the form of a key or token, even if it is encoded: then the encoded text as a whole, if it encodes more
 /// than single characters. `None` if the search would exceed its limit.
 pub fn redact_secrets(text: &[u8]) -> Option<Vec<u8>> {
     let mut secrets = Vec::new();

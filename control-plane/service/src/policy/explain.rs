@@ -62,7 +62,7 @@ impl Policies {
     /// `key_not_published` while the key is being published.
     pub async fn explain(&self, principal: &Principal, request: Explain) -> Result<Explanation, Error> {
         if request.headers.is_some() && !principal.may_write() {
-            let detail = "Only tokens with the role owner or admin may send headers, because headers could be used to guess credentials. Specify the key in key instead.";
+            let detail = "Only tokens with the role owner or admin may send headers, because headers could be used to guess credentials. Send key instead, with the name or ID of the key.";
             return Err(Error::forbidden(detail));
         }
         let (policy, version) = self.draft_or_current(request.draft).await?;

@@ -50,7 +50,7 @@ impl Tokens {
         if let Some(end) = must_be_outlived(&token, now)
             && transaction.owner_tokens_until(end).await? == 0
         {
-            let detail = "Without this token, no owner token would be left that is valid for at least 30 days or for as long as this one. Create one before you revoke this token.";
+            let detail = "No other owner token is valid for at least 30 days or for as long as this one. Create one before you revoke this token.";
             return Err(Error::new(ErrorCode::LastOwnerToken, detail));
         }
         transaction.commit().await?;
