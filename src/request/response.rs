@@ -8,15 +8,15 @@ use serde::Serialize;
 use super::decide::DenialDetails;
 use crate::host::{self, GrpcStatusCode};
 
-/// The rejection of an HTTP request.
+/// The refusal of an HTTP request.
 #[derive(Debug, PartialEq, Eq)]
-struct Rejection {
+struct Refusal {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
 }
 
-/// The body of a rejection.
+/// The body of a refusal.
 #[derive(Serialize)]
 struct Problem<'a> {
     r#type: &'static str,
@@ -37,9 +37,9 @@ pub(super) fn refuse(denial: Denial, details: &DenialDetails, is_grpc: bool) {
     if is_grpc {
         return refuse_grpc(denial, details);
     }
-    let rejection = Rejection::new(denial, details);
-    let headers = rejection.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    host::send_http_response(rejection.status, headers, &rejection.body);
+    let refusal = Refusal::new(denial, details);
+    let headers = refusal.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    host::send_http_response(refusal.status, headers, &refusal.body);
 }
 
 fn refuse_grpc(denial: Denial, details: &DenialDetails) {
@@ -63,9 +63,9 @@ fn grpc_status(denial: Denial) -> GrpcStatusCode {
     }
 }
 
-// === impl Rejection ===
+// === impl Refusal ===
 
-impl Rejection {
+impl Refusal {
     fn new(denial: Denial, details: &DenialDetails) -> Self {
         let problem = Problem {
             r#type: "about:blank",
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rejections_match_the_golden_file() {
+    fn refusals_match_the_golden_file() {
         // Clients depend on these bodies and headers.
         let mut all = String::new();
         for denial in Denial::ALL {
@@ -131,13 +131,13 @@ mod tests {
                 }
                 _ => DenialDetails::default(),
             };
-            let rejection = Rejection::new(denial, &details);
+            let refusal = Refusal::new(denial, &details);
             assert_eq!(grpc_status(denial) as u32, u32::from(denial.grpc_status()));
-            all += &format!("{} grpc-status {}\n", rejection.status, denial.grpc_status());
-            for (name, value) in &rejection.headers {
+            all += &format!("{} grpc-status {}\n", refusal.status, denial.grpc_status());
+            for (name, value) in &refusal.headers {
                 all += &format!("{name}: {value}\n");
             }
-            all += &format!("{}\n\n", String::from_utf8_lossy(&rejection.body));
+            all += &format!("{}\n\n", String::from_utf8_lossy(&refusal.body));
         }
         assert_eq!(all, include_str!("../../golden/refusals.txt"));
     }

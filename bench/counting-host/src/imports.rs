@@ -117,6 +117,7 @@ pub(crate) fn define(linker: &mut Linker<State>) -> Result<()> {
     define_shared(linker)?;
     define_foreign(linker)?;
     define_calls(linker)?;
+    define_metrics(linker)?;
     define_wasi(linker)
 }
 
@@ -310,25 +311,6 @@ fn define_calls(linker: &mut Linker<State>) -> Result<()> {
     linker.func_wrap("env", "proxy_done", |vm: Vm<'_>| Call::of(vm, "proxy_done").map(|_| OK))?;
     linker.func_wrap(
         "env",
-        "proxy_define_metric",
-        |vm: Vm<'_>, _kind: u32, _name: u32, _size: u32, metric: u32| {
-            let mut call = Call::of(vm, "proxy_define_metric")?;
-            call.state().metrics += 1;
-            let number = call.state().metrics;
-            call.write(metric, &number.to_le_bytes())?;
-            Ok::<u32, wasmi::Error>(OK)
-        },
-    )?;
-    linker.func_wrap("env", "proxy_increment_metric", |vm: Vm<'_>, _metric: u32, _by: u64| {
-        Call::of(vm, "proxy_increment_metric").map(|_| OK)
-    })?;
-    linker.func_wrap("env", "proxy_record_metric", |vm: Vm<'_>, metric: u32, value: u64| {
-        let mut call = Call::of(vm, "proxy_record_metric")?;
-        call.state().gauges.insert(metric, value);
-        Ok::<u32, wasmi::Error>(OK)
-    })?;
-    linker.func_wrap(
-        "env",
         "proxy_send_local_response",
         |vm: Vm<'_>,
          status: u32,
@@ -373,6 +355,29 @@ fn define_calls(linker: &mut Linker<State>) -> Result<()> {
             Ok::<u32, wasmi::Error>(OK)
         },
     )?;
+    Ok(())
+}
+
+fn define_metrics(linker: &mut Linker<State>) -> Result<()> {
+    linker.func_wrap(
+        "env",
+        "proxy_define_metric",
+        |vm: Vm<'_>, _kind: u32, _name: u32, _size: u32, metric: u32| {
+            let mut call = Call::of(vm, "proxy_define_metric")?;
+            call.state().metrics += 1;
+            let number = call.state().metrics;
+            call.write(metric, &number.to_le_bytes())?;
+            Ok::<u32, wasmi::Error>(OK)
+        },
+    )?;
+    linker.func_wrap("env", "proxy_increment_metric", |vm: Vm<'_>, _metric: u32, _by: u64| {
+        Call::of(vm, "proxy_increment_metric").map(|_| OK)
+    })?;
+    linker.func_wrap("env", "proxy_record_metric", |vm: Vm<'_>, metric: u32, value: u64| {
+        let mut call = Call::of(vm, "proxy_record_metric")?;
+        call.state().gauges.insert(metric, value);
+        Ok::<u32, wasmi::Error>(OK)
+    })?;
     Ok(())
 }
 

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use std::io;
 
 use csv::{Terminator, WriterBuilder};
+use futures_util::{Stream, StreamExt};
+use omniflow_domain::audit::AuditEntry;
 
 use super::audit::AuditEntryJson;
 
@@ -90,7 +92,7 @@ impl ExportFormat {
     /// # Errors
     ///
     /// Fails only if the writer fails.
-    pub fn line(self, entry: &AuditEntryJson) -> io::Result<String> {
+    fn line(self, entry: &AuditEntryJson) -> io::Result<String> {
         match self {
             Self::Ndjson => json_line(entry).map_err(io::Error::other),
             Self::Csv => csv_line(entry),
@@ -117,6 +119,21 @@ impl fmt::Display for InvalidExportFormat {
 }
 
 impl std::error::Error for InvalidExportFormat {}
+
+/// The text of a file with these batches of records, in pieces.
+pub fn file<E: std::error::Error + Send + Sync + 'static>(
+    format: ExportFormat,
+    batches: impl Stream<Item = Result<Vec<AuditEntry>, E>>,
+) -> impl Stream<Item = io::Result<String>> {
+    let mut head = format.head();
+    batches.map(move |batch| {
+        let mut piece = std::mem::take(&mut head).to_owned();
+        for record in batch.map_err(io::Error::other)? {
+            piece.push_str(&format.line(&AuditEntryJson::from(record))?);
+        }
+        Ok(piece)
+    })
+}
 
 /// Writes a record as one line of JSON.
 pub fn json_line(entry: &AuditEntryJson) -> serde_json::Result<String> {

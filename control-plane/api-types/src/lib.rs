@@ -1,4 +1,4 @@
-//! The JSON types of the API and the query parameters of its lists. Requests with unknown fields are rejected; times are
+//! The JSON types of the API and the query parameters of its lists, and the errors of its requests. Requests with unknown fields are rejected; times are
 //! RFC 3339 in UTC.
 #![cfg_attr(
     not(test),
@@ -17,6 +17,8 @@ pub mod parameters;
 pub mod payload;
 pub mod policy;
 pub mod problem;
+pub mod problem_code;
+pub mod request_error;
 pub mod schema;
 pub mod stats;
 pub mod time;

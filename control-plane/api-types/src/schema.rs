@@ -24,12 +24,13 @@ use utoipa::{PartialSchema, ToSchema};
 use omniflow_domain::admin_event::Action as AdminAction;
 use omniflow_domain::anomaly::AnomalyKind as Kind;
 use omniflow_domain::audit::GapCause as Cause;
-use omniflow_domain::error::ErrorCode;
 use omniflow_domain::gateway::GatewayState as Liveness;
 use omniflow_domain::key::{KeyOrder as Order, KeyStatus as Status, MAX_DESCRIPTION_LENGTH, MAX_HINT_LENGTH};
 use omniflow_domain::name::MAX_NAME_LENGTH;
 use omniflow_domain::stats::Dimension as StatsDimension;
 use omniflow_domain::token::Role as TokenRole;
+
+use crate::problem_code::ProblemCode;
 
 /// Defines types that only have a schema.
 macro_rules! schemas {
@@ -53,7 +54,7 @@ schemas! {
     KeyName: "1 to 64 letters, digits, spaces, `.`, `_` and `-`, beginning and ending with a letter or digit. Must not be a UUID."
         = pattern("^[A-Za-z0-9]([A-Za-z0-9 ._-]*[A-Za-z0-9])?$")
             .min_length(Some(1)).max_length(Some(MAX_NAME_LENGTH)).examples(["crm-sync"]);
-    Code: "Stable, machine-readable error code." = words(ErrorCode::ALL.iter().map(|code| code.as_str()));
+    Code: "Stable, machine-readable error code." = words(ProblemCode::all().map(ProblemCode::as_str));
     Identifier: "UUID, version 7." = text().format(Some(SchemaFormat::Custom("uuid".to_owned())));
     Instant: "Time in RFC 3339 format. Requests may use any offset; responses are in UTC with milliseconds."
         = text().format(Some(SchemaFormat::Custom("date-time".to_owned()))).examples(["2027-01-31T00:00:00.000Z"]);

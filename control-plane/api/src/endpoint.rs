@@ -18,7 +18,7 @@ use super::openapi;
 use super::problem::Problem;
 use super::query_permit;
 use super::state::{Api, AppState};
-use omniflow_domain::error::Error;
+use omniflow_api_types::request_error::HttpError;
 
 /// Maximum length of a request body in bytes. An endpoint can override it with its own [`DefaultBodyLimit`] layer.
 pub(super) const BODY_LIMIT: usize = 256 * 1024;
@@ -77,7 +77,7 @@ impl Endpoints {
             let mut handler = handler.route_layer(DefaultBodyLimit::max(BODY_LIMIT));
             // Probes of public endpoints may add any query.
             if !takes_query && !matches!(access, Access::Public) {
-                handler = handler.route_layer(middleware::from_fn(refuse_query));
+                handler = handler.route_layer(middleware::from_fn(reject_query));
             }
             self.middleware.protect(access, handler)
         });
@@ -101,16 +101,17 @@ impl Endpoints {
 }
 
 /// Rejects query parameters of an endpoint that takes none, instead of ignoring them.
-async fn refuse_query(request: Request, next: Next) -> Result<Response, Problem> {
+async fn reject_query(request: Request, next: Next) -> Result<Response, Problem> {
     let query = request.uri().query().unwrap_or_default();
     let name =
         query.split('&').map(|pair| pair.split('=').next().unwrap_or_default()).find(|name| !name.is_empty());
     match name {
         None => Ok(next.run(request).await),
-        Some(name) => {
-            Err(Error::invalid_query(name, "This endpoint does not accept query parameters. Remove them.")
-                .into())
-        }
+        Some(name) => Err(HttpError::invalid_query(
+            name,
+            "This endpoint does not accept query parameters. Remove them.",
+        )
+        .into()),
     }
 }
 

@@ -10,7 +10,9 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::problem::Problem;
-use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_api_types::problem_code::HttpErrorCode;
+use omniflow_api_types::request_error::{HttpError, RequestError};
+use omniflow_domain::error::Error;
 pub(super) use omniflow_service::json::parse;
 
 /// Maximum time for receiving a request body. The largest, a batch of 1 MiB, needs at least 140 kbit/s.
@@ -34,7 +36,7 @@ pub(super) struct Body(pub(super) Bytes);
 /// A value that is parsed from a body and its headers.
 pub(super) trait FromBody: Sized {
     /// Parses the value.
-    fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Error>;
+    fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, RequestError>;
 }
 
 impl<S: Send + Sync> FromRequest<S> for Body {
@@ -43,8 +45,8 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
         match whole(Bytes::from_request(request, state)).await? {
             Ok(bytes) => Ok(Self(bytes)),
-            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Error::new(
-                ErrorCode::BodyTooLarge,
+            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(HttpError::new(
+                HttpErrorCode::BodyTooLarge,
                 "The body exceeds the maximum size for this endpoint.",
             )
             .into()),
@@ -54,28 +56,31 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 }
 
 /// Reads a body within the time limit. Without it, a client that sends single bytes could take days.
-pub(super) async fn whole<T>(reading: impl Future<Output = T>) -> Result<T, Error> {
+pub(super) async fn whole<T>(reading: impl Future<Output = T>) -> Result<T, HttpError> {
     timeout(BODY_TIME, reading).await.map_err(|_| incomplete())
 }
 
-fn incomplete() -> Error {
-    Error::new(ErrorCode::BodyIncomplete, "The body ended early or took too long. Send the request again.")
+fn incomplete() -> HttpError {
+    HttpError::new(
+        HttpErrorCode::BodyIncomplete,
+        "The body ended early or took too long. Send the request again.",
+    )
 }
 
 impl<T: DeserializeOwned> FromBody for StrictJson<T> {
-    fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Error> {
+    fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, RequestError> {
         check_media_type(headers, "application/json")?;
-        parse(bytes).map(Self)
+        Ok(Self(parse(bytes)?))
     }
 }
 
 impl<T: DeserializeOwned + Default> FromBody for OptionalJson<T> {
-    fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Error> {
+    fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, RequestError> {
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
         check_media_type(headers, "application/json")?;
-        parse(bytes).map(Self)
+        Ok(Self(parse(bytes)?))
     }
 }
 
@@ -99,9 +104,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for StrictQuery<T>
     }
 }
 
-fn read_query<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
-    serde_urlencoded::from_str(text)
-        .map_err(|error| Error::new(ErrorCode::InvalidQuery, format!("Invalid query string: {error}.")))
+fn read_query<T: DeserializeOwned>(text: &str) -> Result<T, HttpError> {
+    serde_urlencoded::from_str(text).map_err(|error| {
+        HttpError::new(HttpErrorCode::InvalidQuery, format!("Invalid query string: {error}."))
+    })
 }
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segments<T> {
@@ -122,12 +128,12 @@ pub(super) fn media_type(headers: &HeaderMap) -> &str {
 }
 
 /// Rejects a body of another media type, so that an HTML form on another site cannot send an API request.
-pub(super) fn check_media_type(headers: &HeaderMap, wanted: &str) -> Result<(), Error> {
+pub(super) fn check_media_type(headers: &HeaderMap, wanted: &str) -> Result<(), HttpError> {
     if media_type(headers).eq_ignore_ascii_case(wanted) {
         Ok(())
     } else {
-        Err(Error::new(
-            ErrorCode::UnsupportedMediaType,
+        Err(HttpError::new(
+            HttpErrorCode::UnsupportedMediaType,
             format!("Send the body as 'Content-Type: {wanted}'."),
         ))
     }

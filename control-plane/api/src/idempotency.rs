@@ -17,7 +17,9 @@ use zeroize::Zeroizing;
 use super::entity_tag::entity_tag;
 use super::extract::{Body, FromBody};
 use super::problem::Problem;
-use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_api_types::problem_code::HttpErrorCode;
+use omniflow_api_types::request_error::HttpError;
+use omniflow_domain::error::Error;
 use omniflow_domain::principal::Principal;
 use omniflow_service::idempotency::IdempotentRequest;
 
@@ -72,20 +74,20 @@ where
     }
 }
 
-fn key(headers: &HeaderMap) -> Result<Option<Digest>, Error> {
+fn key(headers: &HeaderMap) -> Result<Option<Digest>, HttpError> {
     let mut values = headers.get_all(HEADER).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
-        return if headers.contains_key(HEADER) { Err(refused_header()) } else { Ok(None) };
+        return if headers.contains_key(HEADER) { Err(invalid_header()) } else { Ok(None) };
     };
     let fits = (1..=MAX_LENGTH).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic);
-    if fits { Ok(Some(Digest::of(value.as_bytes()))) } else { Err(refused_header()) }
+    if fits { Ok(Some(Digest::of(value.as_bytes()))) } else { Err(invalid_header()) }
 }
 
-fn refused_header() -> Error {
+fn invalid_header() -> HttpError {
     let detail = format!(
         "Idempotency-Key must be 1 to {MAX_LENGTH} printable ASCII characters without spaces, sent only once."
     );
-    Error::new(ErrorCode::InvalidHeader, detail).at("Idempotency-Key")
+    HttpError::new(HttpErrorCode::InvalidHeader, detail).at("Idempotency-Key")
 }
 
 fn serialised(body: &impl Serialize) -> Result<Zeroizing<String>, Error> {
@@ -248,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_key_is_refused() {
+    async fn an_invalid_idempotency_key_is_rejected() {
         let server = TestServer::new().await;
         let long = "x".repeat(MAX_LENGTH + 1);
         for wrong in ["", "a b", &long] {

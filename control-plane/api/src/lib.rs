@@ -43,8 +43,6 @@ mod tokens;
 mod wording;
 
 #[cfg(test)]
-mod reference;
-#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

@@ -7,6 +7,8 @@ use utoipa::openapi::security::SecurityRequirement;
 use utoipa::{OpenApi, ToSchema};
 
 use omniflow_api_types::problem::ProblemJson;
+use omniflow_api_types::problem_code::HttpErrorCode;
+use omniflow_api_types::problem_code::ProblemCode::{self, Http, UseCase};
 use omniflow_api_types::schema;
 use omniflow_domain::access::Access;
 use omniflow_domain::error::ErrorCode;
@@ -54,72 +56,72 @@ const COMMON: &[Answer] = &[
         status: "400",
         name: "BadRequest",
         codes: &[
-            ErrorCode::InvalidJson,
-            ErrorCode::InvalidToml,
-            ErrorCode::InvalidQuery,
-            ErrorCode::InvalidHeader,
-            ErrorCode::BodyIncomplete,
+            UseCase(ErrorCode::InvalidJson),
+            UseCase(ErrorCode::InvalidToml),
+            Http(HttpErrorCode::InvalidQuery),
+            Http(HttpErrorCode::InvalidHeader),
+            Http(HttpErrorCode::BodyIncomplete),
         ],
         when: "the body, the query string or a header is malformed",
     },
     Answer {
         status: "401",
         name: "Unauthenticated",
-        codes: &[ErrorCode::Unauthenticated],
+        codes: &[UseCase(ErrorCode::Unauthenticated)],
         when: "the request has no valid token",
     },
     Answer {
         status: "403",
         name: "Forbidden",
-        codes: &[ErrorCode::Forbidden],
+        codes: &[UseCase(ErrorCode::Forbidden)],
         when: "the token's role does not permit this request",
     },
     Answer {
         status: "404",
         name: "NotFound",
-        codes: &[ErrorCode::NotFound],
+        codes: &[UseCase(ErrorCode::NotFound)],
         when: "the object does not exist",
     },
     Answer {
         status: "412",
         name: "VersionMismatch",
-        codes: &[ErrorCode::VersionMismatch],
+        codes: &[UseCase(ErrorCode::VersionMismatch)],
         when: "the object has changed since the revision in `If-Match`",
     },
     Answer {
         status: "413",
         name: "BodyTooLarge",
-        codes: &[ErrorCode::BodyTooLarge],
+        codes: &[Http(HttpErrorCode::BodyTooLarge)],
         when: "the body exceeds the maximum size for the endpoint",
     },
     Answer {
         status: "415",
         name: "UnsupportedMediaType",
-        codes: &[ErrorCode::UnsupportedMediaType],
+        codes: &[Http(HttpErrorCode::UnsupportedMediaType)],
         when: "the endpoint does not accept this `Content-Type`",
     },
     Answer {
         status: "422",
         name: "InvalidField",
-        codes: &[ErrorCode::InvalidField, ErrorCode::IdempotencyKeyReused],
+        codes: &[UseCase(ErrorCode::InvalidField), UseCase(ErrorCode::IdempotencyKeyReused)],
         when: "a value is well-formed but not accepted",
     },
     Answer {
         status: "429",
         name: "TooManyAttempts",
-        codes: &[ErrorCode::TooManyAttempts],
+        codes: &[UseCase(ErrorCode::TooManyAttempts)],
         when: "too many requests without a valid token came from this address. Requests with a valid token are not delayed",
     },
     Answer {
         status: "500",
         name: "InternalError",
-        codes: &[ErrorCode::InternalError],
+        codes: &[UseCase(ErrorCode::InternalError)],
         when: "the control plane failed to process the request. See its log for the reason",
     },
     Answer {
         status: "503",
         name: "NotReady",
-        codes: &[ErrorCode::NotReady, ErrorCode::Busy],
+        codes: &[UseCase(ErrorCode::NotReady), UseCase(ErrorCode::Busy)],
         when: "the control plane is starting, or cannot process the request at the moment. `detail` states the cause",
     },
 ];
@@ -127,7 +129,7 @@ const COMMON: &[Answer] = &[
 struct Answer {
     status: &'static str,
     name: &'static str,
-    codes: &'static [ErrorCode],
+    codes: &'static [ProblemCode],
     when: &'static str,
 }
 
@@ -312,7 +314,7 @@ mod tests {
 
     use super::*;
     use crate::tests::{Endpoint, api_of, endpoints_of, table};
-    use omniflow_test_server::{TestServer, golden};
+    use omniflow_test_server::TestServer;
 
     async fn document() -> Value {
         complete(crate::endpoints(api_of(&TestServer::new().await)).into_parts().1)
@@ -330,7 +332,7 @@ mod tests {
     #[tokio::test]
     async fn the_document_is_the_one_in_the_golden_file() {
         let text = serde_json::to_string_pretty(&document().await).unwrap();
-        golden("openapi.json", &format!("{text}\n"));
+        omniflow_golden::check("openapi.json", &format!("{text}\n"));
     }
 
     #[tokio::test]

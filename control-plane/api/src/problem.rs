@@ -1,21 +1,22 @@
-//! Domain errors as problem documents: `application/problem+json` (RFC 9457).
+//! Errors as problem documents: `application/problem+json` (RFC 9457).
 //!
-//! The texts are those of [`Error`], in `domain/src/error.rs` and in the use cases, with what `wording.rs` adds for
-//! clients; the status of each code is in `api-types/src/problem.rs`.
+//! The texts are those of the use cases and of `domain/src/error.rs`, with what `wording.rs` adds for clients; the status of
+//! each code is in `api-types/src/problem_code.rs`.
 
 use std::ops::Deref;
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use omniflow_api_types::problem::{self, ProblemJson};
-use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_api_types::problem::ProblemJson;
+use omniflow_api_types::problem_code::ProblemCode;
+use omniflow_api_types::request_error::RequestError;
 
 use super::wording;
 
-/// An [`Error`] as an HTTP response.
+/// A [`RequestError`] as an HTTP response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem(Error);
+pub struct Problem(RequestError);
 
 // === impl Problem ===
 
@@ -27,19 +28,19 @@ impl Problem {
 }
 
 /// The status of every response with this code.
-pub(crate) fn status(code: ErrorCode) -> StatusCode {
-    StatusCode::from_u16(problem::status(code)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+pub(crate) fn status(code: ProblemCode) -> StatusCode {
+    StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 impl Deref for Problem {
-    type Target = Error;
+    type Target = RequestError;
 
-    fn deref(&self) -> &Error {
+    fn deref(&self) -> &RequestError {
         &self.0
     }
 }
 
-impl<E: Into<Error>> From<E> for Problem {
+impl<E: Into<RequestError>> From<E> for Problem {
     fn from(error: E) -> Self {
         Self(error.into())
     }
@@ -59,7 +60,7 @@ impl IntoResponse for Problem {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"omniflow\""));
         }
-        if let Some(seconds) = problem::retry_after(&self.0) {
+        if let Some(seconds) = self.0.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::metrics::ScrapeCache;
+use super::metrics::cache::ScrapeCache;
 use axum::body::Bytes;
 use axum::extract::FromRef;
 use omniflow_domain::clock::Clock;
-use omniflow_net::admission::Admission;
+use omniflow_net::connection_table::ConnectionTable;
 use omniflow_service::admin_log::AdminLog;
 use omniflow_service::anomalies::Anomalies;
 use omniflow_service::audit::RequestLog;
@@ -29,7 +29,7 @@ pub struct Api {
     /// Authenticates tokens.
     pub authentication: Arc<Authentication>,
     /// Open connections.
-    pub admission: Arc<Admission>,
+    pub connection_table: Arc<ConnectionTable>,
     /// The wall clock.
     pub clock: Clock,
     /// The use cases of keys.

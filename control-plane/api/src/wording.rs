@@ -1,12 +1,21 @@
 //! The texts of the API for errors of the use cases, where the way out depends on HTTP.
 
+use omniflow_api_types::request_error::RequestError;
 use omniflow_domain::error::{Error, ErrorCode, Facts, Missing};
 use omniflow_domain::idempotency::{Created, CreatedKind};
 
 use super::entity_tag::entity_tag;
 
-/// The text for a client: the error's own sentence, or one in terms of HTTP.
-pub(super) fn detail(error: &Error) -> String {
+/// The text for a client.
+pub(super) fn detail(error: &RequestError) -> String {
+    match error {
+        RequestError::Http(error) => error.detail().to_owned(),
+        RequestError::UseCase(error) => of_use_case(error),
+    }
+}
+
+/// The error's own sentence, or one in terms of HTTP.
+fn of_use_case(error: &Error) -> String {
     match (error.code(), error.facts()) {
         (ErrorCode::Unauthenticated, _) => {
             "The token is missing or invalid. Send one valid control plane token, as 'Authorization: Bearer TOKEN'."
@@ -70,11 +79,11 @@ mod tests {
     #[test]
     fn hints_follow_sentences_and_phrases() {
         assert_eq!(
-            detail(&Error::missing(Missing::Token)),
+            of_use_case(&Error::missing(Missing::Token)),
             "No token has this identifier. List tokens with GET /v1/tokens."
         );
         let field = Error::invalid_field("/key", "no key has this name").about(Facts::Missing(Missing::Key));
-        assert_eq!(detail(&field), "no key has this name: list keys with GET /v1/keys");
+        assert_eq!(of_use_case(&field), "no key has this name: list keys with GET /v1/keys");
     }
 
     #[test]
@@ -82,6 +91,6 @@ mod tests {
         let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let created = Created { kind: CreatedKind::Key, ids: vec![one, other] };
         let error = Error::new(ErrorCode::AlreadyCreated, "").about(Facts::Created(created));
-        assert!(detail(&error).contains(&format!("/v1/keys/{one} and /v1/keys/{other}")));
+        assert!(of_use_case(&error).contains(&format!("/v1/keys/{one} and /v1/keys/{other}")));
     }
 }

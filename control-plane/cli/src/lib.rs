@@ -15,6 +15,7 @@ mod args;
 mod audit;
 mod client;
 mod clock;
+mod command_list;
 mod completions;
 mod doctor;
 mod gateway;
@@ -23,7 +24,6 @@ mod input;
 mod key;
 mod output;
 mod policy;
-mod reference;
 mod secret_output;
 mod token;
 mod trust;
@@ -37,11 +37,11 @@ use clap::Subcommand;
 
 pub use self::args::{Connection, Globals};
 use self::client::{Client, Rejection};
+pub use self::command_list::commands;
 pub use self::completions::Completions;
 pub use self::doctor::Doctor;
 pub use self::output::{Answer, Column, Output, cell, table};
 use self::output::{NotEnforced, escape_json, printable_lines};
-pub use self::reference::commands;
 pub use self::secret_output::{SecretArgs, SecretOutput, secret_location};
 
 /// Exit code of a successful change that some gateways do not enforce yet.

@@ -8,7 +8,9 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::page::PageError;
-use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_api_types::problem_code::HttpErrorCode;
+use omniflow_api_types::request_error::HttpError;
+use omniflow_domain::error::Error;
 use omniflow_domain::principal::Principal;
 
 /// Time in which a whole form must arrive. The largest form, 3 MiB, needs 420 kbit/s.
@@ -24,10 +26,10 @@ pub(super) struct StrictQuery<T>(pub(super) T);
 pub(super) struct Segments<T>(pub(super) T);
 
 /// Limits the time to read a body. A slow client could otherwise send it for days.
-pub(super) async fn in_time<T>(reading: impl Future<Output = T>) -> Result<T, Error> {
+pub(super) async fn in_time<T>(reading: impl Future<Output = T>) -> Result<T, HttpError> {
     timeout(BODY_TIME, reading).await.map_err(|_| {
-        Error::new(
-            ErrorCode::BodyIncomplete,
+        HttpError::new(
+            HttpErrorCode::BodyIncomplete,
             "The body ended early or took too long. Send the request again.",
         )
     })
@@ -47,7 +49,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for StrictQuery<T>
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         let query = serde_urlencoded::from_str(parts.uri.query().unwrap_or_default()).map_err(|error| {
-            Error::new(ErrorCode::InvalidQuery, format!("The query string is invalid: {error}."))
+            HttpError::new(HttpErrorCode::InvalidQuery, format!("The query string is invalid: {error}."))
         })?;
         Ok(Self(query))
     }

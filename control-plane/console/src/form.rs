@@ -12,6 +12,7 @@ use super::page::PageError;
 use super::time_field::to_instant;
 use super::wording::{self, sentence};
 use omniflow_api_types::parameters::InvalidQuery;
+use omniflow_api_types::request_error::HttpError;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::time::{DAY_MS, format_time};
 use omniflow_service::idempotency::IdempotentRequest;
@@ -163,7 +164,7 @@ impl FormError {
 
     /// Assigns the error of a parameter to one of these form `fields`. Next to the field, the text does not repeat the name of
     /// the query parameter.
-    fn of_parameter(problem: &Error, fields: &[&str]) -> Self {
+    fn of_parameter(problem: &HttpError, fields: &[&str]) -> Self {
         let detail = problem.detail();
         let field = problem.field().filter(|field| fields.contains(field));
         let rest = field.and_then(|field| detail.strip_prefix(field)).filter(|rest| rest.starts_with(' '));
@@ -275,7 +276,7 @@ mod tests {
             ("ip", "there is no such thing", (Some("ip"), "There is no such thing.")),
             ("cursor", "cursor is unchanged", (None, "Cursor is unchanged.")),
         ] {
-            let error = FormError::of_parameter(&Error::invalid_query(name, detail), &["ip", "from"]);
+            let error = FormError::of_parameter(&HttpError::invalid_query(name, detail), &["ip", "from"]);
             assert_eq!((error.field.as_deref(), error.text.as_str()), expected);
         }
     }

@@ -89,6 +89,7 @@ use self::page::PageError;
 use self::route_kind::RouteKind;
 use self::routes::PageRoutes;
 use self::session_middleware::with_security_headers;
+use omniflow_api_types::request_error::RequestError;
 use omniflow_domain::access::{Access, READ};
 use omniflow_domain::error::Error;
 
@@ -120,15 +121,15 @@ fn routes(app: Arc<Console>) -> PageRoutes {
 /// The asset with this name.
 fn asset(name: &str) -> Response {
     let missing = || Error::not_found("This file does not exist. Reload the page.");
-    Asset::find(name).map_or_else(|| error_page::plain(&missing()), IntoResponse::into_response)
+    Asset::find(name).map_or_else(|| error_page::plain(&missing().into()), IntoResponse::into_response)
 }
 
 /// The error page for a request that no route of the console serves.
-pub async fn error_response(app: &Console, request: Request, error: Error) -> Response {
+pub async fn error_response(app: &Console, request: Request, error: RequestError) -> Response {
     let (parts, _) = request.into_parts();
     let response = match BrowserSession::of(app, &parts).await {
         Ok(browser) => error_page::explain(&browser, PageError::from(error).into_response(), RouteKind::Page),
-        Err(error) => error_page::plain(&error),
+        Err(error) => error_page::plain(&error.into()),
     };
     with_security_headers(response)
 }

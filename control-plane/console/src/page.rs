@@ -4,26 +4,26 @@ use askama::Template;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 
-use omniflow_api_types::problem;
-use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_api_types::problem_code::ProblemCode;
+use omniflow_api_types::request_error::RequestError;
 
 /// Result of a page or form handler.
 pub(super) type PageResult = Result<Response, PageError>;
 
 /// Error of a handler. The session middleware converts it to an error page.
-pub(super) struct PageError(Box<Error>);
+pub(super) struct PageError(Box<RequestError>);
 
 /// A page, rendered from a template. A failure to render is a 500 response.
 pub(super) struct Page<T>(pub(super) T);
 
 /// The HTTP status of an error code.
-pub(super) fn error_status(code: ErrorCode) -> StatusCode {
-    StatusCode::from_u16(problem::status(code)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+pub(super) fn error_status(code: impl Into<ProblemCode>) -> StatusCode {
+    StatusCode::from_u16(code.into().status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 // === impl PageError ===
 
-impl<E: Into<Error>> From<E> for PageError {
+impl<E: Into<RequestError>> From<E> for PageError {
     fn from(error: E) -> Self {
         Self(Box::new(error.into()))
     }

@@ -20,9 +20,11 @@ use super::page::PageError;
 use super::route_kind::RouteKind;
 use super::sign_in_page;
 use crate::state::Console;
+use omniflow_api_types::problem_code::HttpErrorCode;
+use omniflow_api_types::request_error::{HttpError, RequestError};
 use omniflow_domain::access::Access;
 use omniflow_domain::error::{Error, ErrorCode};
-use omniflow_net::admission::Connection;
+use omniflow_net::connection_table::Connection;
 
 /// Size limit of a form in bytes: the largest policy, percent-encoded.
 const FORM_LIMIT: usize = 3 * 1024 * 1024;
@@ -61,7 +63,7 @@ impl SessionMiddleware {
         let (mut parts, body) = request.into_parts();
         let browser = match BrowserSession::of(&middleware.app, &parts).await {
             Ok(browser) => browser,
-            Err(error) => return with_security_headers(error_page::plain(&error)),
+            Err(error) => return with_security_headers(error_page::plain(&error.into())),
         };
         let response = match middleware.admit(&browser, &mut parts, body).await {
             Ok(body) => {
@@ -168,7 +170,7 @@ struct FormLimit<'a> {
     _permit: Option<SemaphorePermit<'a>>,
 }
 
-fn page_error(error: Error) -> Box<Response> {
+fn page_error(error: impl Into<RequestError>) -> Box<Response> {
     Box::new(PageError::from(error).into_response())
 }
 
@@ -181,12 +183,12 @@ pub(super) fn with_security_headers(mut response: Response) -> Response {
 }
 
 /// Reads a form.
-async fn read(body: HttpBody, limit: FormLimit<'_>) -> Result<Form, Error> {
+async fn read(body: HttpBody, limit: FormLimit<'_>) -> Result<Form, HttpError> {
     let bytes = in_time(to_bytes(body, limit.bytes)).await?.map_err(|_| {
-        Error::new(ErrorCode::BodyTooLarge, "The form is too large or was not received completely.")
+        HttpError::new(HttpErrorCode::BodyTooLarge, "The form is too large or was not received completely.")
     })?;
     Form::parse(&bytes)
-        .ok_or_else(|| Error::new(ErrorCode::UnsupportedMediaType, "The request body is not a form."))
+        .ok_or_else(|| HttpError::new(HttpErrorCode::UnsupportedMediaType, "The request body is not a form."))
 }
 
 /// Whether the browser states that a page of this origin sent the request.
@@ -219,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forms_of_other_origins_are_rejected() {
+    fn forms_of_other_origins_are_refused() {
         for (headers, expected) in [
             (vec![("sec-fetch-site", "same-origin")], true),
             (vec![("sec-fetch-site", "same-site"), ("origin", "http://keys.example")], false),

@@ -15,8 +15,8 @@ use super::routes::{Access, PageRoutes, READ};
 use super::session_cookie;
 use super::sign_in_page::{PATH, SignInPage, confirm_resubmit, local_path};
 use super::wording;
-use omniflow_api_types::problem;
-use omniflow_net::admission::Connection;
+use omniflow_api_types::request_error::retry_after;
+use omniflow_net::connection_table::Connection;
 use omniflow_service::sessions::{Sessions, SignIn, SignInRejection};
 
 /// Field that carries a form to be resubmitted after sign-in.
@@ -95,7 +95,7 @@ fn rejection_page(
         return (StatusCode::UNPROCESSABLE_ENTITY, Page(page)).into_response();
     };
     let mut response = (error_status(error.code()), Page(page)).into_response();
-    if let Some(seconds) = problem::retry_after(error) {
+    if let Some(seconds) = retry_after(error) {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response

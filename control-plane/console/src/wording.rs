@@ -1,9 +1,18 @@
 //! How pages word errors of the use cases.
 
+use omniflow_api_types::request_error::RequestError;
 use omniflow_domain::error::{Error, ErrorCode, Facts};
 use omniflow_domain::idempotency::CreatedKind;
 
-/// The sentence that a reader of a page is shown.
+/// The sentence that a page shows for an error of a request.
+pub(super) fn of_request(error: &RequestError) -> String {
+    match error {
+        RequestError::Http(error) => sentence(error.detail()),
+        RequestError::UseCase(error) => text(error),
+    }
+}
+
+/// The sentence that a page shows for an error of a use case.
 pub(super) fn text(error: &Error) -> String {
     match (error.code(), error.facts()) {
         (ErrorCode::Unauthenticated, _) => "Your token was revoked or has expired. Sign in again.".to_owned(),

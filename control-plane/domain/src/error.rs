@@ -10,11 +10,11 @@ use crate::idempotency::Created;
 
 /// Generates the enum and its list from one table, so that the list is always complete.
 macro_rules! codes {
-    ($($code:ident $text:literal: $meaning:literal,)*) => {
+    ($($code:ident $text:literal: $doc:literal,)*) => {
         /// What went wrong, for programs. The codes are stable.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
         pub enum ErrorCode {
-            $(#[doc = $meaning] #[serde(rename = $text)] $code,)*
+            $(#[doc = $doc] #[serde(rename = $text)] $code,)*
         }
 
         impl ErrorCode {
@@ -25,46 +25,33 @@ macro_rules! codes {
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$code => $text,)* }
             }
-
-            /// When it occurs, for the documentation.
-            pub const fn meaning(self) -> &'static str {
-                match self { $(Self::$code => $meaning,)* }
-            }
         }
     };
 }
 
 codes! {
     InvalidJson "invalid_json":
-        "The body is not valid JSON, or does not have the structure that the endpoint expects. `field` is the location, if known.",
+        "The text is not valid JSON, or does not have the expected structure.",
     InvalidToml "invalid_toml":
-        "The body is not valid TOML, or does not have the structure that the endpoint expects. `field` and `line` are the location, if known.",
-    InvalidQuery "invalid_query":
-        "A query parameter is unknown, repeated or invalid.",
-    InvalidHeader "invalid_header":
-        "`Idempotency-Key` is empty, repeated, too long or not printable, or `Last-Event-ID` is repeated or not a whole number.",
-    BodyIncomplete "body_incomplete":
-        "The body ended early, paused for more than 15 seconds, or took more than 60 seconds.",
+        "The text is not valid TOML, or does not have the expected structure.",
     InvalidBatch "invalid_batch":
         "The audit batch cannot be parsed, or its sequence numbers skip too many calls.",
     Unauthenticated "unauthenticated":
-        "The request has no valid token. The response has a `WWW-Authenticate` header.",
+        "There is no valid token.",
     Forbidden "forbidden":
-        "The token's role does not permit this request.",
+        "The token's role does not permit the operation.",
     GatewayNotPermitted "gateway_not_permitted":
-        "The token of this gateway request is not valid for a gateway with this name.",
+        "The token is not valid for a gateway with this name.",
     GatewayOfOtherToken "gateway_of_other_token":
         "This gateway process uses another token, which is still valid and permitted for it.",
     NotFound "not_found":
-        "The path, key, version, token, gateway, record or chunk does not exist.",
-    MethodNotAllowed "method_not_allowed":
-        "The path does not support this method. The `Allow` header lists the methods that it supports.",
+        "There is no such key, version, token, gateway, record or chunk.",
     NameTaken "name_taken":
         "Another key, or another token, has this name. Names of revoked keys cannot be reused.",
     DigestTaken "digest_taken":
         "Another key already has this digest.",
     ImportsDisabled "imports_disabled":
-        "The request imports a key, and the policy does not enable `imported_keys`.",
+        "A key was to be imported, and the policy does not enable imported keys.",
     KeyRevoked "key_revoked":
         "A revoked key cannot be changed or rotated.",
     KeyExpired "key_expired":
@@ -72,29 +59,25 @@ codes! {
     VersionsExhausted "versions_exhausted":
         "The key has had 65,535 versions, which is the maximum.",
     AlreadyCreated "already_created":
-        "A request with this `Idempotency-Key` succeeded before, and its secret is no longer available.",
+        "A request with this idempotency key succeeded before, and its secret is no longer available.",
     ScopeInUse "scope_in_use":
         "Keys that are not revoked have scopes that the new policy does not define.",
     ImportsInUse "imports_in_use":
-        "The new policy does not enable `imported_keys`, and there are imported versions that are not revoked.",
+        "The new policy does not enable imported keys, and there are imported versions that are not revoked.",
     KeyNotPublished "key_not_published":
-        "The key is being published. Send the request again.",
+        "The key is being published.",
     LastOwnerToken "last_owner_token":
         "This is the last valid token with the role `owner`. Without it, no further token could be created.",
     PayloadUnreadable "payload_unreadable":
-        "The wrapping key of this payload is not in `payload_key_file`. `detail` names that key.",
+        "The key that seals a payload is not in the file of payload keys.",
     ImageGone "image_gone":
-        "The image is no longer available. Poll again.",
+        "The image is no longer available.",
     VersionMismatch "version_mismatch":
-        "`If-Match` does not match the current `ETag`.",
-    BodyTooLarge "body_too_large":
-        "The body exceeds the maximum size for the endpoint.",
-    UnsupportedMediaType "unsupported_media_type":
-        "The endpoint does not accept this `Content-Type`.",
+        "The object to change has a different revision than expected.",
     InvalidField "invalid_field":
-        "A field has an invalid value. `field` names it.",
+        "A field has an invalid value.",
     IdempotencyKeyReused "idempotency_key_reused":
-        "This `Idempotency-Key` was used with another path or body.",
+        "The idempotency key was used with another request.",
     TooManyAttempts "too_many_attempts":
         "The token is invalid, and more than 60 invalid tokens were sent from this address in the same minute. A valid token is accepted at any time.",
     TooManyGateways "too_many_gateways":
@@ -102,9 +85,9 @@ codes! {
     InternalError "internal_error":
         "The control plane failed to process the request. See its log for the reason.",
     NotReady "not_ready":
-        "The control plane is starting: it is opening or migrating its databases, or building the image of all keys. The response has `Retry-After: 1`.",
+        "The control plane is starting: it is opening or migrating its databases, or building the image of all keys.",
     Busy "busy":
-        "The control plane cannot process the request at the moment: another replay is running, the token is already running the maximum number of queries, a query exceeded its time limit, or the volume of the request log is almost full. `detail` states the cause. The response has `Retry-After: 1`.",
+        "The control plane cannot process the request now: another replay is running, the token already runs the maximum number of queries, a query exceeded its time limit, or the volume of the request log is almost full.",
 }
 
 /// A refusal or failure of a use case: a stable code for programs and a sentence for people. Only `api` and `console` turn
@@ -167,11 +150,6 @@ impl Error {
         Self::new(ErrorCode::InvalidField, detail.to_string()).at(field)
     }
 
-    /// A filter of the request that is invalid.
-    pub fn invalid_query(name: &str, detail: impl ToString) -> Self {
-        Self::new(ErrorCode::InvalidQuery, detail.to_string()).at(name)
-    }
-
     /// Text that is not the expected JSON.
     pub fn invalid_json(field: Option<String>, detail: impl Into<String>) -> Self {
         Self { field, ..Self::new(ErrorCode::InvalidJson, detail) }
@@ -197,11 +175,6 @@ impl Error {
         Self { facts: Some(Box::new(facts)), ..self }
     }
 
-    /// The same error, with one more sentence.
-    pub fn or_say(self, sentence: &str) -> Self {
-        Self { detail: format!("{} {sentence}", self.detail), ..self }
-    }
-
     /// The object does not exist.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(ErrorCode::NotFound, detail)
@@ -222,13 +195,6 @@ impl Error {
     /// No token, or an invalid one. All cases share one error, so that it reveals nothing.
     pub fn unauthenticated() -> Self {
         Self::new(ErrorCode::Unauthenticated, "The token is missing or invalid. Use a valid token.")
-    }
-
-    /// An invalid token, after many others from the same address. The next invalid token is accepted for checking after
-    /// `retry_in`.
-    pub fn too_many_attempts(retry_in: Duration) -> Self {
-        let detail = "The token is invalid, and too many invalid tokens were sent from this address. Use a valid token; it is accepted immediately.";
-        Self::new(ErrorCode::TooManyAttempts, detail).about(Facts::RetryIn(retry_in))
     }
 
     /// A valid token whose role does not permit the operation.

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::admission::Admission;
+use crate::connection_table::ConnectionTable;
 use crate::idle::{IdleAcceptor, IdleTimes};
 
 /// Time limit for the headers of a request, which for HTTP/1.1 includes the idle time before it, and for a TLS
@@ -44,13 +44,13 @@ pub fn serve(
     listener: TcpListener,
     router: Router,
     tls: Option<RustlsConfig>,
-    admission: Arc<Admission>,
+    connection_table: Arc<ConnectionTable>,
     handle: Handle<SocketAddr>,
 ) -> JoinHandle<io::Result<()>> {
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let keepalive = TcpKeepaliveConfig::new().time(PING_INTERVAL).interval(PING_TIMEOUT).retries(3);
     let tcp = TcpConfigAcceptor::new(TcpSocketConfig::new().nodelay(true).keepalive(keepalive));
-    let idle = IdleAcceptor::new(tcp, admission, IdleTimes { idle: IDLE_TIME, unknown: UNKNOWN_TIME });
+    let idle = IdleAcceptor::new(tcp, connection_table, IdleTimes { idle: IDLE_TIME, unknown: UNKNOWN_TIME });
     let server = limited(Server::from_listener(listener)).handle(handle);
     match tls {
         Some(config) => {
@@ -125,7 +125,7 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::admission::Connection;
+    use crate::connection_table::Connection;
 
     async fn start() -> (SocketAddr, Handle<SocketAddr>, JoinHandle<io::Result<()>>) {
         start_with(Router::new().route("/", get("here"))).await
@@ -142,7 +142,7 @@ mod tests {
         let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
         let handle = Handle::new();
-        let serving = serve(listener, router, None, Arc::new(Admission::new(most)), handle.clone());
+        let serving = serve(listener, router, None, Arc::new(ConnectionTable::new(most)), handle.clone());
         (address, handle, serving)
     }
 

@@ -20,13 +20,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 use tower::Service;
 
-use crate::admission::{Admission, Connection, ConnectionGuard};
+use crate::connection_table::{Connection, ConnectionGuard, ConnectionTable};
 
 /// Accepts connections with `inner`, and closes idle and excess ones.
 #[derive(Clone, Debug)]
 pub struct IdleAcceptor<A> {
     inner: A,
-    admission: Arc<Admission>,
+    connection_table: Arc<ConnectionTable>,
     times: IdleTimes,
 }
 
@@ -89,8 +89,8 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl<A> IdleAcceptor<A> {
     /// Wraps an acceptor, with these time limits and this limit of connections.
-    pub fn new(inner: A, admission: Arc<Admission>, times: IdleTimes) -> Self {
-        Self { inner, admission, times }
+    pub fn new(inner: A, connection_table: Arc<ConnectionTable>, times: IdleTimes) -> Self {
+        Self { inner, connection_table, times }
     }
 }
 
@@ -106,7 +106,7 @@ where
     type Future = BoxFuture<io::Result<(Self::Stream, Self::Service)>>;
 
     fn accept(&self, stream: I, service: S) -> Self::Future {
-        let guard = self.admission.admit();
+        let guard = self.connection_table.admit();
         let (accepted, times) = (self.inner.accept(stream, service), self.times);
         Box::pin(async move {
             let (inner, service) = accepted.await?;

@@ -3,7 +3,7 @@
 //! | module | content |
 //! |---|---|
 //! | [`connections`] | the listening socket, and the server that accepts connections on it |
-//! | [`admission`] | limits on open connections |
+//! | [`connection_table`] | limits on open connections |
 //! | [`idle`] | closes idle connections |
 //! | [`tls`] | certificate and key, their validation and renewal |
 #![cfg_attr(
@@ -12,7 +12,7 @@
 )]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests prepare files and measure time"))]
 
-pub mod admission;
+pub mod connection_table;
 pub mod connections;
 pub mod idle;
 pub mod tls;

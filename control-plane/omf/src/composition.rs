@@ -6,7 +6,7 @@ use omniflow_api::state::Api;
 use omniflow_console::Console;
 use omniflow_console::state::ConsoleState;
 use omniflow_domain::clock::{Clock, Entropy};
-use omniflow_net::admission::Admission;
+use omniflow_net::connection_table::ConnectionTable;
 use omniflow_net::connections;
 use omniflow_outbound::otlp::Exporter;
 use omniflow_outbound::source::DeliverySource;
@@ -57,7 +57,7 @@ pub struct ControlPlane {
     /// Random bytes.
     entropy: Entropy,
     /// Open connections.
-    pub admission: Arc<Admission>,
+    pub connection_table: Arc<ConnectionTable>,
     /// The webhook for anomalies; `None` if not configured.
     pub webhook: Option<Webhook>,
     /// The export of the audit log; `None` if not configured.
@@ -107,8 +107,8 @@ impl ControlPlane {
     ///
     /// Fails if a setting is not usable, or if the data directory cannot be opened.
     pub async fn open(settings: &ServerSettings) -> Result<Self, ServerError> {
-        let admission = Arc::new(Admission::new(connections::most_connections()));
-        Self::open_with(settings, admission).await
+        let connection_table = Arc::new(ConnectionTable::new(connections::most_connections()));
+        Self::open_with(settings, connection_table).await
     }
 
     /// Opens the data directory while connections are already accepted.
@@ -118,7 +118,7 @@ impl ControlPlane {
     /// Fails like [`Self::open`].
     pub(crate) async fn open_with(
         settings: &ServerSettings,
-        admission: Arc<Admission>,
+        connection_table: Arc<ConnectionTable>,
     ) -> Result<Self, ServerError> {
         let webhook = settings.webhook.as_ref().map(Webhook::new).transpose()?;
         // Checked before anything is created, so that an error leaves nothing behind.
@@ -133,7 +133,7 @@ impl ControlPlane {
         };
         let cases = UseCases::new(&shared, settings);
         let metrics = Metrics::new(shared.store.metrics());
-        let api = Arc::new(api(&shared, &cases, failures, &admission, &metrics));
+        let api = Arc::new(api(&shared, &cases, failures, &connection_table, &metrics));
         let console = Arc::new(console(&shared, cases, settings));
         let Shared { store, publisher, fleet, notifications, retention, clock, entropy, .. } = shared;
         Ok(Self {
@@ -144,7 +144,7 @@ impl ControlPlane {
             retention,
             clock,
             entropy,
-            admission,
+            connection_table,
             webhook,
             exporter,
             metrics,
@@ -270,7 +270,7 @@ fn api(
     shared: &Shared,
     cases: &UseCases,
     failures: DeliveryFailures,
-    admission: &Arc<Admission>,
+    connection_table: &Arc<ConnectionTable>,
     metrics: &Metrics,
 ) -> Api {
     let Shared { store, publisher, fleet, notifications, vault, clock, .. } = shared;
@@ -294,7 +294,7 @@ fn api(
     );
     Api {
         authentication: Arc::clone(&cases.authentication),
-        admission: Arc::clone(admission),
+        connection_table: Arc::clone(connection_table),
         clock: clock.clone(),
         keys: Arc::clone(&cases.keys),
         tokens: Arc::clone(&cases.tokens),

@@ -11,8 +11,10 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 use omniflow_api::Problem;
+use omniflow_api_types::problem_code::HttpErrorCode;
+use omniflow_api_types::request_error::{HttpError, RequestError};
 use omniflow_console::{Cacheable, Console};
-use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::error::Error;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::classify::ServerErrorsFailureClass;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -32,13 +34,17 @@ impl ControlPlane {
         let (console, metrics) = (Arc::clone(&self.console), self.metrics.http.clone());
         omniflow_api::router(Arc::clone(&self.api))
             .merge(omniflow_console::router(Arc::clone(&console)))
-            .fallback(fallback(Arc::clone(&console), Error::not_found("There is no endpoint at this path.")))
+            .fallback(fallback(
+                Arc::clone(&console),
+                Error::not_found("There is no endpoint at this path.").into(),
+            ))
             .method_not_allowed_fallback(fallback(
                 console,
-                Error::new(
-                    ErrorCode::MethodNotAllowed,
+                HttpError::new(
+                    HttpErrorCode::MethodNotAllowed,
                     "This path does not support this method. See the Allow header.",
-                ),
+                )
+                .into(),
             ))
             .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE))
             .layer(SetResponseHeaderLayer::overriding(header::CACHE_CONTROL, cache_control))
@@ -62,7 +68,7 @@ fn cache_control(response: &Response) -> Option<HeaderValue> {
 /// Responds to requests that match no route: with a page for browsers, and a problem document for programs.
 fn fallback(
     console: Arc<Console>,
-    error: Error,
+    error: RequestError,
 ) -> impl FnOnce(Request) -> BoxFuture<'static, Response> + Clone {
     move |request| {
         Box::pin(async move {

@@ -17,7 +17,7 @@ use crate::jobs::Supervisor;
 use crate::process;
 use crate::settings::ServerSettings;
 use crate::starting::StartingRouter;
-use omniflow_net::admission::Admission;
+use omniflow_net::connection_table::ConnectionTable;
 use omniflow_net::connections;
 use omniflow_net::tls::{self, Renewal};
 use omniflow_service::publisher::BuildError;
@@ -52,11 +52,16 @@ impl Server {
         let listener = connections::listen(settings.listen).map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
         let (connections, front) = (ServerHandle::new(), StartingRouter::default());
-        let admission = Arc::new(Admission::new(connections::most_connections()));
+        let connection_table = Arc::new(ConnectionTable::new(connections::most_connections()));
         let tls = renewal.as_ref().map(Renewal::served);
-        let serving =
-            connections::serve(listener, front.router(), tls, Arc::clone(&admission), connections.clone());
-        let opened = ControlPlane::open_with(&settings, admission).await;
+        let serving = connections::serve(
+            listener,
+            front.router(),
+            tls,
+            Arc::clone(&connection_table),
+            connections.clone(),
+        );
+        let opened = ControlPlane::open_with(&settings, connection_table).await;
         let app = Arc::new(opened.inspect_err(|_| connections.shutdown())?);
         front.set(app.router());
         let building = spawn_blocking({

@@ -9,7 +9,7 @@ use omniflow_test_server::{START, TestServer, record};
 use serde_json::json;
 
 #[tokio::test]
-async fn batches_are_refused_first_where_space_runs_out() {
+async fn batches_are_rejected_first_where_space_runs_out() {
     let server = TestServer::new().await;
     // More space than any volume has.
     let server = server.restart_with(|settings| settings.log_limits.reserve_bytes = u64::MAX).await;

@@ -184,34 +184,8 @@ fn one_of_each() -> Vec<AuditItem> {
     vec![call.into(), refused.into(), AuditItem::Aggregated(aggregated), AuditItem::Gap(lost)]
 }
 
-#[tokio::test]
-async fn records_and_gaps_are_reported_in_the_words_of_opentelemetry() {
-    let (url, received) = receiver(statuses(&[])).await;
-    let server = start_server(&url).await;
-    let token = server.token("gateway").await;
-    server.deliver_items(&token, one_of_each()).await;
-    assert_eq!(run(&server, &mut Run::default()).await, Next::Rest);
-
-    let headers = received.0.lock().unwrap()[0].0.clone();
-    assert_eq!(headers["content-type"], "application/x-protobuf");
-    assert_eq!(
-        (&headers["authorization"], &headers["x-tenant"]),
-        (&"Bearer c0ffee".parse().unwrap(), &"7".parse().unwrap())
-    );
-    let logs = received.taken();
-    let reported: Vec<_> =
-        logs.iter().map(|log| (log.event_name.as_str(), log.severity_text.as_str(), body(log))).collect();
-    let said = |text: &str| Value::StringValue(text.to_owned());
-    assert_eq!(
-        reported,
-        [
-            ("omniflow.audit.call", "INFO", said("PURGE /api/v1/contacts 200 allowed")),
-            ("omniflow.audit.call", "WARN", said("GET /api/v1/contacts 403 insufficient_scope")),
-            ("omniflow.audit.aggregate", "WARN", said("40 calls: key_revoked")),
-            ("omniflow.audit.gap", "ERROR", said("7 calls of gateway edge have no record: buffer_full")),
-        ]
-    );
-    let call = &logs[0];
+/// Checks the attributes of the first of [`one_of_each`].
+fn check_call(call: &LogRecord) {
     assert_eq!((call.time_unix_nano, call.observed_time_unix_nano), (START * 1_000_000, START * 1_000_000));
     for (key, expected) in [
         ("http.request.method", "_OTHER"),
@@ -240,6 +214,36 @@ async fn records_and_gaps_are_reported_in_the_words_of_opentelemetry() {
     ] {
         assert_eq!(int(call, key), expected, "{key}");
     }
+}
+
+#[tokio::test]
+async fn records_and_gaps_are_reported_in_the_words_of_opentelemetry() {
+    let (url, received) = receiver(statuses(&[])).await;
+    let server = start_server(&url).await;
+    let token = server.token("gateway").await;
+    server.deliver_items(&token, one_of_each()).await;
+    assert_eq!(run(&server, &mut Run::default()).await, Next::Rest);
+
+    let headers = received.0.lock().unwrap()[0].0.clone();
+    assert_eq!(headers["content-type"], "application/x-protobuf");
+    assert_eq!(
+        (&headers["authorization"], &headers["x-tenant"]),
+        (&"Bearer c0ffee".parse().unwrap(), &"7".parse().unwrap())
+    );
+    let logs = received.taken();
+    let reported: Vec<_> =
+        logs.iter().map(|log| (log.event_name.as_str(), log.severity_text.as_str(), body(log))).collect();
+    let said = |text: &str| Value::StringValue(text.to_owned());
+    assert_eq!(
+        reported,
+        [
+            ("omniflow.audit.call", "INFO", said("PURGE /api/v1/contacts 200 allowed")),
+            ("omniflow.audit.call", "WARN", said("GET /api/v1/contacts 403 insufficient_scope")),
+            ("omniflow.audit.aggregate", "WARN", said("40 calls: key_revoked")),
+            ("omniflow.audit.gap", "ERROR", said("7 calls of gateway edge have no record: buffer_full")),
+        ]
+    );
+    check_call(&logs[0]);
     assert_eq!(text(&logs[1], "http.request.method"), "GET");
     for key in ["http.route", "client.address", "omniflow.key.id", "http.request.method_original"] {
         assert_eq!(value(&logs[1], key), None, "{key}");

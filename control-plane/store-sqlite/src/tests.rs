@@ -57,7 +57,7 @@ async fn data_directory_is_used_by_one_process() {
 }
 
 #[tokio::test]
-async fn database_of_a_newer_release_is_refused() {
+async fn database_of_a_newer_release_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(folder.path()).await.unwrap();
     change(

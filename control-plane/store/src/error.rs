@@ -7,8 +7,6 @@ use std::time::Duration;
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_policy::snapshot::SnapshotError;
 
-use crate::ingest::MAX_GAPS;
-
 /// The result of an operation on the store.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
@@ -63,25 +61,6 @@ pub enum CredentialsError {
     /// The keys do not fit into an image.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
-}
-
-/// Why a batch of the request log is not stored.
-#[derive(Debug, thiserror::Error)]
-pub enum IngestError {
-    /// The log cannot be read or written.
-    #[error(transparent)]
-    Storage(#[from] StoreError),
-    /// More calls would be missing than a VM can handle. See [`crate::ingest::MAX_MISSING`].
-    #[error("sequence number {found} is too far beyond the next expected number, {expected}")]
-    Leap {
-        /// The next sequence number of this stream.
-        expected: u64,
-        /// The sequence number in the batch.
-        found: u64,
-    },
-    /// More gaps than a filter reports in one batch. See [`MAX_GAPS`].
-    #[error("the batch reports more than {MAX_GAPS} losses; a filter reports at most one after each batch")]
-    TooManyGaps,
 }
 
 // === impl StoreError ===

@@ -4,7 +4,7 @@ use omniflow_domain::audit::GapCause;
 use omniflow_policy::audit::{AuditItem, AuditRecord, CallAggregate, CallEnd, CallInProgress};
 use omniflow_policy::time::UnixMillis;
 
-use crate::error::IngestError;
+use crate::error::StoreError;
 
 /// Maximum number of calls that may be missing between two items, or that one item may represent. A VM with a million
 /// calls per second takes more than an hour to reach it.
@@ -13,6 +13,25 @@ pub const MAX_MISSING: u64 = 1 << 32;
 /// Maximum number of gaps in one batch. A filter reports at most one after each acknowledged batch, so few arrive
 /// together; each gap is a separate row, for which all other batches wait.
 pub const MAX_GAPS: usize = 64;
+
+/// Why a batch of the request log is not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// The log cannot be read or written.
+    #[error(transparent)]
+    Storage(#[from] StoreError),
+    /// More calls would be missing than a VM can handle. See [`MAX_MISSING`].
+    #[error("sequence number {found} is too far beyond the next expected number, {expected}")]
+    Leap {
+        /// The next sequence number of this stream.
+        expected: u64,
+        /// The sequence number in the batch.
+        found: u64,
+    },
+    /// More gaps than a filter reports in one batch. See [`MAX_GAPS`].
+    #[error("the batch reports more than {MAX_GAPS} losses; a filter reports at most one after each batch")]
+    TooManyGaps,
+}
 
 /// The position of a stream. Each VM of each run of a gateway's process has one stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

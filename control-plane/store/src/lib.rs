@@ -62,10 +62,11 @@ use async_trait::async_trait;
 
 pub use admin_log::{AdminLogStore, AdminLogWrites};
 pub use anomalies::{AnomalyStore, AnomalyWrites, ChangedHour, Delivery, EvaluationCursor};
-pub use error::{CredentialsError, IngestError, Result, StoreError};
+pub use error::{CredentialsError, Result, StoreError};
 pub use export::{ExportBacklog, ExportPlace, ExportStore, ExportWrites, GapNotice};
 pub use gateways::{GatewayLogWrites, GatewayStore, GatewayWrites, OpenGateway};
 pub use idempotency::{IdempotencyWrites, IdempotentRequest, RecordedRequest};
+pub use ingest::IngestError;
 pub use installation::{Installation, InstallationStore, InstallationWrites};
 pub use keys::{KeyFilter, KeyStore, KeyWrites, RotationFilter};
 pub use metrics::StoreMetrics;

@@ -15,7 +15,8 @@ use omniflow_policy::time::UnixMillis;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::error::{IngestError, Result};
+use crate::error::Result;
+use crate::ingest::IngestError;
 
 /// The results of a search up to its deadline, newest first.
 #[derive(Clone, Debug)]

@@ -8,22 +8,19 @@
 //! |---|---|
 //! | `server` | [`TestServer`] and its settings |
 //! | `http` | requests to a router, and [`Answer`] |
-//! | `records` | records of calls |
 //! | `log` | what a test logs |
 #![allow(clippy::disallowed_methods, reason = "tests prepare files and measure time")]
 
 mod http;
 mod log;
-mod records;
 mod server;
 
 pub use omf::EffectiveSetting;
 pub use omf::composition::ControlPlane;
-pub use omniflow_golden::{check as golden, page};
+pub use omniflow_store::contract::fixtures::record;
 
 pub use self::http::{Answer, request, send};
 pub use self::log::{Warnings, log_to};
-pub use self::records::record;
 pub use self::server::{TestServer, settings};
 
 /// The time at which a [`TestServer`] starts: 2027-01-15T08:00:00Z.

@@ -182,15 +182,6 @@ impl AuditItem {
         }
     }
 
-    /// The record of a call, and its arguments if the item has them.
-    pub fn into_call(self) -> Option<(AuditRecord, Option<CallPayload>)> {
-        match self {
-            Self::Call(record) => Some((record, None)),
-            Self::CallWithPayload(record, payload) => Some((record, Some(payload))),
-            Self::Aggregated(_) | Self::Gap(_) | Self::InProgress(_) | Self::Ended(_) => None,
-        }
-    }
-
     /// Encodes the item. Encoded items are concatenated to a batch.
     pub fn encode(&self) -> Vec<u8> {
         // More than most records need, so that the buffer does not grow while it is written.

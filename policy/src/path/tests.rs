@@ -27,7 +27,7 @@ fn unambiguous_paths_are_accepted() {
 }
 
 #[test]
-fn ambiguous_paths_are_rejected() {
+fn ambiguous_paths_are_refused() {
     for path in [
         "",
         "*",

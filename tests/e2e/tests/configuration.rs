@@ -12,7 +12,6 @@ use omniflow_harness::{ControlPlane, omf_command};
 use serde_json::Value;
 
 use crate::certificates::{Authority, write_secret};
-use crate::support::golden;
 
 const GOOD: &str = r#"# A comment.
 listen = "127.0.0.1:8443"
@@ -119,7 +118,7 @@ fn config_check_shows_effective_settings_and_all_errors() {
     for content in ["BEGIN PRIVATE KEY-----", "c0ffee"] {
         assert!(!all.contains(content), "no file's content is printed");
     }
-    golden("config-check.txt", &all);
+    omniflow_golden::check("config-check.txt", &all);
     assert!(!folder.join("data").exists() && !folder.join("omniflow-data").exists(), "it only looks");
 }
 

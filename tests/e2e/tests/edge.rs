@@ -334,7 +334,7 @@ fn core_limit(server: &ControlPlane) -> [String; 2] {
 }
 
 #[test]
-fn a_secret_that_everybody_may_read_is_refused_before_anything_is_made() {
+fn a_secret_that_everybody_may_read_is_rejected_before_anything_is_made() {
     let folder = TempDir::new().unwrap();
     let path = |name: &str| folder.path().join(name);
     Authority::new().issue(folder.path(), "tls", 2100);

@@ -48,7 +48,7 @@ fn delta(from: u64, to: u64, changes: Vec<Change>) -> Delta {
 }
 
 #[tokio::test]
-async fn a_bad_plugin_configuration_is_refused_and_named() {
+async fn a_bad_plugin_configuration_is_rejected_and_named() {
     for (field, value, said) in [
         ("strip_credentials", json!(true), "unknown field `strip_credentials`"),
         ("cluster", json!(""), "cluster: set it to the Envoy cluster"),
@@ -68,7 +68,7 @@ async fn a_bad_plugin_configuration_is_refused_and_named() {
 }
 
 #[tokio::test]
-async fn a_missing_token_is_refused_and_named() {
+async fn a_missing_token_is_rejected_and_named() {
     let started = gateway(1, |options| EnvoyOptions { gateway_token: None, ..options }).await;
     let Err(error) = started else { panic!("Envoy has started") };
     assert!(format!("{error:#}").contains("gateway_token: missing"), "{error:#}");

@@ -8,9 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result};
 use omniflow_harness::control_plane::NewKey;
 use omniflow_harness::ports::Port;
-use omniflow_harness::{
-    Call, Connection, Envoy, EnvoyOptions, Response, Stack, Upstream, omf_command, paths,
-};
+use omniflow_harness::{Call, Connection, Envoy, EnvoyOptions, Response, Stack, Upstream, omf_command};
 use omniflow_policy::denial::Denial;
 use serde_json::json;
 use tempfile::TempDir;
@@ -60,16 +58,6 @@ pub(crate) fn omf(stack: &Stack) -> Command {
 /// Runs a command to completion while other tasks continue.
 pub(crate) async fn run(mut command: Command) -> Output {
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
-}
-
-/// Compares a text with a golden file of the control plane; `UPDATE_GOLDEN=1` writes the file.
-pub(crate) fn golden(name: &str, text: &str) {
-    let path = paths::root().join("control-plane/golden").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1") {
-        fs::write(&path, text).unwrap();
-    }
-    let kept = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(text, kept, "{} differs; if that is meant: UPDATE_GOLDEN=1, and look at it", path.display());
 }
 
 /// The status of a reason code.

@@ -3,7 +3,8 @@
 //! Only dev-dependencies and crates for tests may point to this crate.
 #![allow(clippy::disallowed_methods, reason = "tests read and write files")]
 
-pub mod page;
+pub mod markdown;
+pub mod reference;
 
 use std::fs;
 use std::path::{Path, PathBuf};

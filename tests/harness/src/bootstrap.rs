@@ -114,7 +114,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn placeholders_are_filled_in_and_unknown_ones_refused() {
+    fn placeholders_are_filled_in_and_unknown_ones_rejected() {
         let values = Values::from([("PORT", "1".to_owned())]);
         assert_eq!(fill("# ${...}\nport: ${PORT}\n", &values).unwrap(), "# ${...}\nport: 1\n");
         assert!(fill("port: ${PROT}", &values).is_err());

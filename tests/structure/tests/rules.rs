@@ -33,14 +33,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "omniflow-api",
-        &[
-            "omniflow-policy",
-            "omniflow-domain",
-            "omniflow-store",
-            "omniflow-service",
-            "omniflow-api-types",
-            "omniflow-net",
-        ],
+        &["omniflow-policy", "omniflow-domain", "omniflow-service", "omniflow-api-types", "omniflow-net"],
     ),
     (
         "omniflow-console",
@@ -66,7 +59,7 @@ const FREE: &[&str] = &[
 ];
 
 /// Crates for tests and benchmarks. Only dev-dependencies may point to them, whatever else a crate may depend on.
-const TEST_ONLY: &[&str] = &["omniflow-test-server"];
+const TEST_ONLY: &[&str] = &["omniflow-golden", "omniflow-test-server"];
 
 /// Maximum number of lines of a file, including tests.
 const MAX_LINES: usize = 500;

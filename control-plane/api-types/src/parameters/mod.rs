@@ -6,6 +6,7 @@ mod anomalies;
 mod audit;
 mod in_progress;
 mod keys;
+mod last_event_id;
 mod page;
 mod query;
 
@@ -14,5 +15,6 @@ pub use self::anomalies::AnomalyParameters;
 pub use self::audit::{AuditParameters, ExportParameters, StatsParameters};
 pub use self::in_progress::InProgressParameters;
 pub use self::keys::KeyParameters;
+pub use self::last_event_id::{LAST_EVENT_ID, last_event_id, record_number};
 pub use self::page::{PageParameters, cursor};
 pub use self::query::{InvalidQuery, Parser};

@@ -3,21 +3,22 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use omniflow_domain::error::Error;
 use omniflow_domain::time::parse_time;
 use omniflow_policy::time::UnixMillis;
+
+use crate::request_error::{HttpError, RequestError};
 
 /// The errors of invalid query parameters, one for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidQuery {
-    first: Error,
-    others: Vec<Error>,
+    first: HttpError,
+    others: Vec<HttpError>,
 }
 
 /// Parses parameters and collects their errors.
 #[derive(Debug, Default)]
 pub struct Parser {
-    errors: Vec<Error>,
+    errors: Vec<HttpError>,
 }
 
 // === impl Parser ===
@@ -47,7 +48,7 @@ impl Parser {
         read: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         let text = Self::text(value)?;
-        read(&text).map_err(|error| self.errors.push(Error::invalid_query(name, error))).ok()
+        read(&text).map_err(|error| self.errors.push(HttpError::invalid_query(name, error))).ok()
     }
 
     /// The request, unless a parameter was invalid.
@@ -81,14 +82,14 @@ impl InvalidQuery {
     }
 
     /// The errors, at least one.
-    pub fn errors(&self) -> impl Iterator<Item = &Error> {
+    pub fn errors(&self) -> impl Iterator<Item = &HttpError> {
         std::iter::once(&self.first).chain(&self.others)
     }
 }
 
 /// A problem document has one error: the first.
-impl From<InvalidQuery> for Error {
+impl From<InvalidQuery> for RequestError {
     fn from(invalid: InvalidQuery) -> Self {
-        invalid.first
+        Self::Http(invalid.first)
     }
 }

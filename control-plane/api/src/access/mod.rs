@@ -17,7 +17,7 @@ pub(super) use omniflow_domain::access::{AUDIT, Access, GATEWAY, OWNER, READ, WR
 use omniflow_domain::error::Error;
 use omniflow_domain::principal::Principal;
 use omniflow_domain::token::{Role, Token};
-use omniflow_net::admission::Connection;
+use omniflow_net::connection_table::Connection;
 use omniflow_service::authentication::{Rejection, RejectionLog};
 
 /// Admits requests to endpoints. The copies of one middleware share their log of rejections.

@@ -1,29 +1,22 @@
 //! `GET /v1/audit/export`: all calls that match a filter, as one file.
 //!
-//! Records are read and sent in batches. At most three batches wait to be sent, and no database reader is held while a slow
-//! client receives them.
+//! Records are read and sent in batches. The next batch is read when the client has received the previous one, and no
+//! database reader is held in between.
 
-use std::io;
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use http_body_util::channel::{Channel, Sender};
 
 use crate::access::Authenticated;
 use crate::extract::StrictQuery;
 use crate::problem::Problem;
 use crate::query::Filtered;
-use omniflow_api_types::audit::AuditEntryJson;
-use omniflow_api_types::audit_lines::ExportFormat;
+use omniflow_api_types::audit_lines::file;
 use omniflow_api_types::parameters::{AuditParameters, ExportParameters};
 use omniflow_service::audit::RequestLog;
-use omniflow_service::audit::export::{Export, ExportBatch};
-
-/// Batches that wait for a slow client, in addition to the current one.
-const BATCHES_WAITING: usize = 2;
 
 /// Export calls, newest first.
 ///
@@ -47,46 +40,14 @@ pub(super) async fn export(
 ) -> Result<Response, Problem> {
     let (filter, format) = (query.filter.parse()?, query.options.parse()?);
     let export = log.export(&principal, filter).await?;
-    let (sender, body) = Channel::new(BATCHES_WAITING);
-    tokio::spawn(send(export, format, sender));
     let headers =
         [(header::CONTENT_TYPE, format.media_type()), (header::CONTENT_DISPOSITION, format.disposition())];
-    Ok((headers, Body::new(body)).into_response())
-}
-
-/// Sends all records, or aborts the connection.
-async fn send(mut export: Export, format: ExportFormat, mut sender: Sender<Bytes, io::Error>) {
-    let stopped = export.stopped();
-    let sent = tokio::select! {
-        sent = send_batches(&mut export, format, &mut sender) => sent,
-        () = stopped => Err(io::Error::other("the control plane is stopping")),
-    };
-    if let Err(error) = sent {
-        tracing::warn!(%error, "audit log export aborted");
-        sender.abort(error);
-    }
-}
-
-async fn send_batches(
-    export: &mut Export,
-    format: ExportFormat,
-    sender: &mut Sender<Bytes, io::Error>,
-) -> io::Result<()> {
-    let mut text = format.head().to_owned();
-    loop {
-        let ExportBatch { records, is_last } = export.next_batch().await.map_err(io::Error::other)?;
-        for record in records {
-            text.push_str(&format.line(&AuditEntryJson::from(record)).map_err(io::Error::other)?);
-        }
-        // A client may close the connection when it has seen enough. That is not a failure.
-        if sender.send_data(Bytes::from(std::mem::take(&mut text))).await.is_err() || is_last {
-            return Ok(());
-        }
-    }
+    Ok((headers, Body::from_stream(file(format, export.batches()))).into_response())
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Bytes;
     use axum::http::{Method, StatusCode};
     use http_body_util::BodyExt;
     use serde_json::{Value, json};

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nonsense_is_refused() {
+    async fn nonsense_is_rejected() {
         let server = TestServer::new().await;
         for (query, field) in [
             ("by=colour", "by"),

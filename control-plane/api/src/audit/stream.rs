@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::channel::{Channel, Sender};
 
@@ -21,13 +21,10 @@ use crate::params::LastEventId;
 use crate::problem::Problem;
 use omniflow_api_types::audit::AuditEntryJson;
 use omniflow_api_types::audit_lines::json_line;
-use omniflow_api_types::parameters::AuditParameters;
-use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_api_types::parameters::{AuditParameters, LAST_EVENT_ID, last_event_id};
 use omniflow_service::audit::RequestLog;
 use omniflow_service::audit::follow::{FollowItem, Follower};
 
-/// The header in which a reconnecting client sends the ID of the last event it received.
-const LAST_EVENT_ID: &str = "last-event-id";
 /// Batches of events that wait for a slow client. Later records are read from the log when there is room.
 const PIECES_WAITING: usize = 2;
 /// Interval at which an idle stream sends an event without data, so that proxies keep the connection open. When a token
@@ -53,22 +50,11 @@ pub(crate) async fn stream(
     headers: HeaderMap,
     StrictQuery(filter): StrictQuery<AuditParameters>,
 ) -> Result<Response, Problem> {
-    let follower = log.follow(&principal, filter.parse()?, last_event_id(&headers)?).await?;
+    let after = last_event_id(headers.get_all(LAST_EVENT_ID).iter().map(HeaderValue::as_bytes))?;
+    let follower = log.follow(&principal, filter.parse()?, after).await?;
     let (sender, body) = Channel::new(PIECES_WAITING);
     tokio::spawn(send(follower, sender));
     Ok(([(header::CONTENT_TYPE, "text/event-stream")], Body::new(body)).into_response())
-}
-
-/// The record after which a client continues.
-fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Error> {
-    let mut values = headers.get_all(LAST_EVENT_ID).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let id = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|id: &i64| *id >= 0);
-    let wrong = || {
-        Error::new(ErrorCode::InvalidHeader, "Last-Event-ID must be the ID of an event, sent only once.")
-            .at("Last-Event-ID")
-    };
-    if values.next().is_some() { Err(wrong()) } else { id.map(Some).ok_or_else(wrong) }
 }
 
 async fn send(mut follower: Follower, mut sender: Sender<Bytes, io::Error>) {
@@ -222,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_it_cannot_begin_behind_is_refused() {
+    async fn an_invalid_last_event_id_is_rejected() {
         let server = TestServer::new().await;
         for wrong in ["x", "-1", "", "99999999999999999999"] {
             let mut request = request(Method::GET, "/v1/audit/stream", &server.owner, None);

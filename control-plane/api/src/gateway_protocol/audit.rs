@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn garbage_is_refused() {
+    async fn garbage_is_rejected() {
         let server = TestServer::new().await;
         let token = server.token("gateway").await;
         let call = async |media_type: &str, body: &[u8]| {

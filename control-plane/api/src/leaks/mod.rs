@@ -21,6 +21,7 @@ use super::params::IdempotencyKey;
 use super::problem::Problem;
 use super::query::WaitQuery;
 use omniflow_api_types::leak::{LeakReportJson, ReportLeak};
+use omniflow_api_types::request_error::RequestError;
 use omniflow_domain::error::Error;
 use omniflow_service::leaks::handle::{self, Measures};
 use omniflow_service::leaks::{Leaks, SearchTerms};
@@ -72,9 +73,9 @@ pub(super) async fn report(
 
 impl FromBody for Report {
     /// Unlike those of other bodies, the error does not quote the input, which may be the secret itself.
-    fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, Error> {
+    fn from_body(headers: &HeaderMap, bytes: &[u8]) -> Result<Self, RequestError> {
         check_media_type(headers, "application/json")?;
         let detail = "The body is not a report. Send an object with secret, digest or text, and optionally the flags revoke, version_only and replacement, each true or false.";
-        parse(bytes).map(Self).map_err(|_| Error::invalid_json(None, detail))
+        Ok(Self(parse(bytes).map_err(|_| Error::invalid_json(None, detail))?))
     }
 }

@@ -1,6 +1,6 @@
 //! `GET /metrics`: metrics of the control plane, for Prometheus. The endpoint is public, so no label names a key or gateway.
 
-mod cache;
+pub(crate) mod cache;
 mod exposition;
 #[cfg(test)]
 mod tests;
@@ -11,7 +11,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, header};
 
-pub(crate) use self::cache::ScrapeCache;
+use self::cache::ScrapeCache;
 use self::exposition::{Format, Values};
 use crate::problem::Problem;
 use crate::state::Api;
@@ -47,8 +47,8 @@ async fn encode(monitoring: &Monitoring, app: &Api, format: Format) -> Result<By
     let failures = app.authentication.failures();
     let values = Values {
         metrics: monitoring.metrics().await?,
-        connections: app.admission.open(),
-        connections_ended: app.admission.evicted(),
+        connections: app.connection_table.open(),
+        connections_ended: app.connection_table.evicted(),
         failures: failures.answered,
         throttled_failures: failures.throttled,
         cut_polls: app.gateway_protocol.cut_polls(),

@@ -13,7 +13,7 @@ use crate::extract::StrictQuery;
 use crate::problem::Problem;
 use omniflow_api_types::parameters::Parser;
 use omniflow_api_types::policy::{PolicyDiffJson, SetPolicy};
-use omniflow_domain::error::{Error, Facts, Missing};
+use omniflow_api_types::request_error::{HttpError, RequestError};
 use omniflow_service::policy::Policies;
 use omniflow_service::policy::diff::{CompareError, CompareVersions};
 
@@ -44,21 +44,22 @@ pub(crate) async fn between_versions(
 ) -> Result<Json<PolicyDiffJson>, Problem> {
     let request = CompareVersions { from: version("from", query.from)?, to: version("to", query.to)? };
     let comparison = policies.compare_versions(request).await.map_err(|error| match error {
-        CompareError::UnknownFrom => unknown_version("from"),
-        CompareError::UnknownTo => unknown_version("to"),
-        CompareError::Failed(error) => error,
+        CompareError::UnknownFrom => RequestError::from(unknown_version("from")),
+        CompareError::UnknownTo => RequestError::from(unknown_version("to")),
+        CompareError::Failed(error) => RequestError::from(error),
     })?;
     Ok(Json(comparison.into()))
 }
 
 /// The number of a version.
-fn version(name: &str, value: Option<String>) -> Result<Option<u64>, Error> {
+fn version(name: &str, value: Option<String>) -> Result<Option<u64>, HttpError> {
     Parser::text(value).map(|text| text.parse().map_err(|_| unknown_version(name))).transpose()
 }
 
-fn unknown_version(name: &str) -> Error {
-    Error::invalid_query(name, format!("{name} must be the number of a policy version"))
-        .about(Facts::Missing(Missing::PolicyVersion))
+fn unknown_version(name: &str) -> HttpError {
+    let detail =
+        format!("{name} must be the number of a policy version: list versions with GET /v1/policy/versions");
+    HttpError::invalid_query(name, detail)
 }
 
 /// Compare a draft with the effective policy.

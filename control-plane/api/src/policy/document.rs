@@ -142,7 +142,7 @@ scope = "orders:read"
     }
 
     #[tokio::test]
-    async fn refusals_name_field_and_line() {
+    async fn errors_name_field_and_line() {
         let server = TestServer::new().await;
         let expected = |code: &str, field: Option<&str>, at: u64| (code.to_owned(), json!(field), json!(at));
         for (wrong, right, expected) in [

@@ -16,10 +16,10 @@ use omniflow_policy::payload::{CallPayload, PayloadState};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use omniflow_domain::error::ErrorCode;
+use omniflow_api_types::problem_code::ProblemCode;
 use omniflow_domain::key::Key;
 use omniflow_domain::key::KeyReference;
-use omniflow_test_server::{Answer, START, TestServer, golden, record, request};
+use omniflow_test_server::{Answer, START, TestServer, record, request};
 
 /// The problems so far.
 #[derive(Default)]
@@ -285,7 +285,7 @@ async fn every_problem_is_the_one_in_the_golden_file() {
     let starting = TestServer::starting().await;
     report.note("POST /v1/keys, while starting", &starting.post("/v1/keys", new_key("x")).await, &[]);
 
-    let all: BTreeSet<String> = ErrorCode::ALL.iter().map(|code| code.as_str().to_owned()).collect();
+    let all: BTreeSet<String> = ProblemCode::all().map(|code| code.as_str().to_owned()).collect();
     assert_eq!(report.codes, all, "a code that the API answers is not provoked here");
-    golden("problems.txt", &report.text);
+    omniflow_golden::check("problems.txt", &report.text);
 }

@@ -4,6 +4,7 @@ mod detection;
 mod gateway_loss;
 mod gateways;
 mod golden_problems;
+mod reference;
 mod retention;
 
 use std::sync::Arc;
@@ -63,7 +64,7 @@ pub(crate) fn api_of(server: &TestServer) -> Arc<Api> {
     let api = &server.app.api;
     Arc::new(Api {
         authentication: Arc::clone(&api.authentication),
-        admission: Arc::clone(&api.admission),
+        connection_table: Arc::clone(&api.connection_table),
         clock: api.clock.clone(),
         keys: Arc::clone(&api.keys),
         tokens: Arc::clone(&api.tokens),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use askama::Template;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 use serde::Deserialize;
 use tokio::time::sleep;
 
@@ -17,7 +17,7 @@ use crate::extract::StrictQuery;
 use crate::live::{Parts, event, parts};
 use crate::page::PageResult;
 use omniflow_api_types::audit::AuditEntryJson;
-use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_api_types::parameters::{LAST_EVENT_ID, last_event_id, record_number};
 use omniflow_service::audit::RequestLog;
 use omniflow_service::audit::follow::{FollowItem, Follower};
 
@@ -48,29 +48,12 @@ pub(super) async fn stream(
     StrictQuery(tail): StrictQuery<Tail>,
 ) -> PageResult {
     let Tail { after, key, environment, endpoint, method, status, decision, reason, ip } = tail;
-    let after = last_event_id(&headers)?.or_else(|| position(&after));
+    let last = last_event_id(headers.get_all(LAST_EVENT_ID).iter().map(HeaderValue::as_bytes))?;
+    let after = last.or_else(|| record_number(&after));
     let query =
         Query { key, environment, endpoint, method, status, decision, reason, ip, ..Query::default() };
     let follower = log.follow(&principal, query.to_filter()?, after).await?;
     Ok(parts(|parts| send(follower, query, parts)))
-}
-
-/// The record after which a reconnecting browser continues.
-fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Error> {
-    let mut values = headers.get_all("last-event-id").iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let invalid = || {
-        Error::new(ErrorCode::InvalidHeader, "Last-Event-ID must be the ID of an event, sent only once.")
-            .at("Last-Event-ID")
-    };
-    if values.next().is_some() {
-        return Err(invalid());
-    }
-    value.to_str().ok().and_then(position).map(Some).ok_or_else(invalid)
-}
-
-fn position(text: &str) -> Option<i64> {
-    text.parse().ok().filter(|id: &i64| *id >= 0)
 }
 
 async fn send(mut follower: Follower, query: Query, mut parts: Parts) {

@@ -18,7 +18,7 @@ use crate::list_query::{page_request, path_with_query};
 use crate::page::{Page, PageResult};
 use crate::state::Console;
 use omniflow_api_types::parameters::KeyParameters;
-use omniflow_domain::error::Error;
+use omniflow_api_types::request_error::{HttpError, RequestError};
 use omniflow_domain::key::KeyQuery;
 use omniflow_domain::key_details::KeyDetails;
 use omniflow_domain::time::DAY_MS;
@@ -106,7 +106,7 @@ pub(super) async fn show(
 
 impl Query {
     /// The request for the use case.
-    fn to_request(&self, now: UnixMillis) -> Result<KeyQuery, Error> {
+    fn to_request(&self, now: UnixMillis) -> Result<KeyQuery, RequestError> {
         let stated = |text: &String| Some(text.clone());
         let parameters = KeyParameters {
             status: stated(&self.status),
@@ -124,7 +124,10 @@ impl Query {
             "expiring" => {
                 KeyQuery { expires_before: Some(UnixMillis(now.0.saturating_add(EXPIRING_MS))), ..query }
             }
-            _ => return Err(Error::invalid_query("attention", "attention must be due, unused or expiring")),
+            _ => {
+                let detail = "attention must be due, unused or expiring";
+                return Err(HttpError::invalid_query("attention", detail).into());
+            }
         })
     }
 

@@ -1,5 +1,5 @@
-//! Properties of all pages: admission, sessions and headers.
+//! Properties of all pages: access, sessions and headers.
 
-mod admission;
+mod access;
 mod pages;
 mod sessions;

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_certificate_is_refused_wherever_it_ends() {
+    fn a_damaged_certificate_is_rejected_wherever_it_ends() {
         let whole = der((2027, 1, 1), (2028, 1, 1));
         assert!(read(&whole).is_some());
         for end in 0..whole.len() {

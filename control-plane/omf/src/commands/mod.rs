@@ -5,7 +5,7 @@ mod config;
 mod db;
 mod recover;
 #[cfg(test)]
-mod reference;
+mod reference_tests;
 mod serve;
 #[cfg(test)]
 mod tests;

@@ -233,7 +233,7 @@ async fn lost_owner_tokens_are_recovered_in_the_data_directory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn config_check_finds_databases_that_serve_refuses() {
+async fn config_check_finds_databases_that_serve_rejects() {
     let folder = tempfile::tempdir().unwrap();
     let check = async || {
         let words = format!("omf config check --data-dir {}", folder.path().display());
@@ -270,7 +270,7 @@ fn help_texts_are_under_review() {
     }
     let serve = text.split("$ omf ").find(|text| text.starts_with("serve")).unwrap();
     assert!(!serve.contains("OMF_TOKEN") && text.contains("Global options:"));
-    omniflow_test_server::golden("help.txt", &text);
+    omniflow_golden::check("help.txt", &text);
 }
 
 #[test]

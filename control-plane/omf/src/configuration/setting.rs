@@ -301,7 +301,7 @@ impl Setting {
 
 #[cfg(test)]
 mod tests {
-    use omniflow_test_server::page;
+    use omniflow_golden::{markdown, reference};
 
     use super::*;
 
@@ -318,16 +318,16 @@ mod tests {
                 code(&format!("--{} <{}>", setting.flag(), setting.value_name())),
                 code(&setting.variable()),
                 default,
-                page::markdown(setting.meaning()),
+                markdown::text(setting.meaning()),
             ]
         });
-        let table = page::table(&["setting", "flag", "variable", "default", "meaning"], &rows);
-        page::check("server-settings.md", &[("settings".to_owned(), table)]);
+        let table = markdown::table(&["setting", "flag", "variable", "default", "meaning"], &rows);
+        reference::check("server-settings.md", &[("settings".to_owned(), table)]);
     }
 
     #[test]
     fn example_in_the_reference_has_known_settings() {
-        let example: toml::Table = page::example("server-settings.md", "toml").parse().unwrap();
+        let example: toml::Table = reference::example("server-settings.md", "toml").parse().unwrap();
         assert!(example.len() > 3);
         for name in example.keys() {
             assert!(Setting::ALL.iter().any(|setting| setting.name() == name), "{name}");

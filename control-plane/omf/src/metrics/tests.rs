@@ -8,7 +8,8 @@ use omniflow_outbound::otlp::OtlpSettings;
 use omniflow_outbound::webhook::WebhookSettings;
 use serde_json::json;
 
-use omniflow_test_server::{START, TestServer, page, request};
+use omniflow_golden::{markdown, reference};
+use omniflow_test_server::{START, TestServer, request};
 
 const COUNT: &str = "omf_http_request_duration_seconds_count";
 
@@ -149,6 +150,6 @@ async fn reference_lists_every_metric() {
     server.get("/v1/keys").await;
     let mut rows = described(&server.metrics().await);
     rows.sort();
-    let table = page::table(&["metric", "type", "labels", "meaning"], &rows);
-    page::check("metrics.md", &[("control plane".to_owned(), table)]);
+    let table = markdown::table(&["metric", "type", "labels", "meaning"], &rows);
+    reference::check("metrics.md", &[("control plane".to_owned(), table)]);
 }

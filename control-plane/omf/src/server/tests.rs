@@ -82,7 +82,7 @@ async fn closed_database(folder: &Path) -> sqlx::SqliteConnection {
 }
 
 #[tokio::test]
-async fn a_stored_policy_that_is_refused_ends_the_start_with_its_reason() {
+async fn a_stored_policy_that_is_rejected_ends_the_start_with_its_reason() {
     let folder = tempfile::tempdir().unwrap();
     let mut database = closed_database(folder.path()).await;
     sqlx::query("UPDATE policy_versions SET document = 'no policy'").execute(&mut database).await.unwrap();

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use futures_util::{Stream, TryStreamExt, stream};
 use omniflow_domain::audit::AuditEntry;
 use omniflow_domain::error::Error;
 use omniflow_domain::principal::Principal;
@@ -29,11 +30,11 @@ pub struct Export {
 }
 
 /// Some of the records, newest first.
-pub struct ExportBatch {
+struct ExportBatch {
     /// The records; empty if none are left.
-    pub records: Vec<AuditEntry>,
+    records: Vec<AuditEntry>,
     /// Whether this is the last batch.
-    pub is_last: bool,
+    is_last: bool,
 }
 
 /// Why an export cannot continue.
@@ -42,6 +43,9 @@ pub enum ExportError {
     /// The token was revoked or has expired.
     #[error("its token is no longer valid")]
     TokenInvalid,
+    /// The process ends.
+    #[error("the control plane is stopping")]
+    Stopping,
     /// The log cannot be read.
     #[error(transparent)]
     Failed(#[from] Error),
@@ -57,12 +61,7 @@ impl RequestLog {
             filter,
             store: Arc::clone(&self.store),
             notifications: self.notifications.clone(),
-            guard: TokenGuard::new(
-                Arc::clone(&self.store),
-                self.clock.clone(),
-                &self.notifications,
-                principal.id,
-            ),
+            guard: self.guard(principal),
             before: None,
         })
     }
@@ -71,8 +70,21 @@ impl RequestLog {
 // === impl Export ===
 
 impl Export {
-    /// Reads the next batch.
-    pub async fn next_batch(&mut self) -> Result<ExportBatch, ExportError> {
+    /// The records in batches, newest first. Each batch is read when it is asked for.
+    pub fn batches(self) -> impl Stream<Item = Result<Vec<AuditEntry>, ExportError>> + Send {
+        let batches = stream::try_unfold(Some(self), |export| async move {
+            let Some(mut export) = export else { return Ok(None) };
+            let stopped = export.stopped();
+            let ExportBatch { records, is_last } = tokio::select! {
+                batch = export.next_batch() => batch?,
+                () = stopped => return Err(ExportError::Stopping),
+            };
+            Ok(Some((records, (!is_last).then_some(export))))
+        });
+        batches.inspect_err(|error| tracing::warn!(%error, "audit log export aborted"))
+    }
+
+    async fn next_batch(&mut self) -> Result<ExportBatch, ExportError> {
         if !self.guard.is_valid().await? {
             return Err(ExportError::TokenInvalid);
         }
@@ -85,7 +97,7 @@ impl Export {
     }
 
     /// Waits until the process is asked to end.
-    pub fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+    fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
         let notifications = self.notifications.clone();
         async move { notifications.stopped().await }
     }

@@ -65,12 +65,7 @@ impl RequestLog {
         Ok(Follower {
             store: Arc::clone(&self.store),
             notifications: self.notifications.clone(),
-            guard: TokenGuard::new(
-                Arc::clone(&self.store),
-                self.clock.clone(),
-                &self.notifications,
-                principal.id,
-            ),
+            guard: self.guard(principal),
             filter,
             committed,
             position,

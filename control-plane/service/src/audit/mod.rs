@@ -21,6 +21,7 @@ use omniflow_domain::principal::Principal;
 use self::query_limit::QueryLimit;
 pub use self::query_limit::QueryPermit;
 
+use super::authentication::TokenGuard;
 use super::notifications::Notifications;
 use super::vault::Vault;
 use omniflow_store::Store;
@@ -59,5 +60,9 @@ impl RequestLog {
     /// `busy` if none of the token's queries ends within 10 seconds.
     pub async fn query_permit(&self, principal: &Principal) -> Result<QueryPermit, Error> {
         self.query_limit.acquire(principal.id).await
+    }
+    /// Watches the principal's token while a long response is sent.
+    fn guard(&self, principal: &Principal) -> TokenGuard {
+        TokenGuard::new(Arc::clone(&self.store), self.clock.clone(), &self.notifications, principal.id)
     }
 }

@@ -18,7 +18,7 @@ use omniflow_policy::time::MonotonicNanos;
 use tokio::time::Instant;
 
 use super::rejection::Rejection;
-use omniflow_domain::error::Error;
+use omniflow_domain::error::{Error, ErrorCode, Facts};
 
 const SECOND: u64 = 1_000_000_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -114,7 +114,7 @@ impl Throttle {
             }
             Some(wait) => {
                 self.throttled.fetch_add(1, Ordering::Relaxed);
-                Error::too_many_attempts(Duration::from_nanos(wait))
+                too_many_attempts(Duration::from_nanos(wait))
             }
         }
     }
@@ -126,6 +126,13 @@ impl Throttle {
             throttled: self.throttled.load(Ordering::Relaxed),
         }
     }
+}
+
+/// The error for an invalid token, after many others from the same address. The next invalid token is accepted for checking
+/// after `retry_in`.
+fn too_many_attempts(retry_in: Duration) -> Error {
+    let detail = "The token is invalid, and too many invalid tokens were sent from this address. Use a valid token; it is accepted immediately.";
+    Error::new(ErrorCode::TooManyAttempts, detail).about(Facts::RetryIn(retry_in))
 }
 
 // === impl Failures ===

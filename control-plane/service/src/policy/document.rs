@@ -69,14 +69,14 @@ impl Draft {
     /// Parses a document in TOML.
     pub fn from_toml(bytes: Vec<u8>) -> Result<Self, Error> {
         let text = String::from_utf8(bytes).map_err(|error| Error::invalid_toml(None, error))?;
-        let refuse = |field, error: &toml::de::Error| {
+        let invalid = |field, error: &toml::de::Error| {
             let line = error.span().map(|span| line_at(&text, span.start));
             Error::invalid_toml(field, error.message()).at_line(line)
         };
-        let parsed = toml::Deserializer::parse(&text).map_err(|error| refuse(None, &error))?;
+        let parsed = toml::Deserializer::parse(&text).map_err(|error| invalid(None, &error))?;
         let mut track = Track::new();
         let document = DraftDocument::deserialize(serde_path_to_error::Deserializer::new(parsed, &mut track))
-            .map_err(|error| refuse(pointer(&track.path()), &error))?;
+            .map_err(|error| invalid(pointer(&track.path()), &error))?;
         Ok(Self { document, source: Source::Toml(text) })
     }
 

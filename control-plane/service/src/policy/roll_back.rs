@@ -39,12 +39,12 @@ impl Policies {
 
     /// A stored version, ready to match.
     async fn compiled_version(&self, version: u64) -> Result<Policy, Error> {
-        let refuse = |detail: String| Error::invalid_field("/version", detail);
+        let invalid = |detail: String| Error::invalid_field("/version", detail);
         let stored = self.store.policy_version(version).await?.ok_or_else(|| {
-            refuse(format!("the policy has no version {version}"))
+            invalid(format!("the policy has no version {version}"))
                 .about(Facts::Missing(Missing::PolicyVersion))
         })?;
         // A document that an earlier release accepted may be invalid in this one.
-        Policy::compile(stored.document).map_err(|error| refuse(error.to_string()))
+        Policy::compile(stored.document).map_err(|error| invalid(error.to_string()))
     }
 }

@@ -152,7 +152,7 @@ async fn what_a_restore_makes_valid_again_is_named() {
 }
 
 #[tokio::test]
-async fn backup_with_a_foreign_trigger_is_refused() {
+async fn backup_with_a_foreign_trigger_is_rejected() {
     let (_running, room, backup) = backed_up(true).await;
     let target = room.path().join("new");
     for name in [MAIN_FILE, AUDIT_FILE] {
@@ -185,7 +185,7 @@ fn state_anew(backup: &Path, name: &str) {
 }
 
 #[tokio::test]
-async fn damaged_backup_is_refused_before_anything_changes() {
+async fn damaged_backup_is_rejected_before_anything_changes() {
     let (_running, room, backup) = backed_up(true).await;
     let target = room.path().join("new");
     let manifest = fs::read_to_string(backup.join(MANIFEST_FILE)).unwrap();

@@ -113,7 +113,7 @@ pub async fn reported_gap_is_stored(backend: &impl Backend) {
 }
 
 /// More missing calls than a VM can make are refused, and nothing of the batch is stored.
-pub async fn leap_is_refused(backend: &impl Backend) {
+pub async fn leap_is_rejected(backend: &impl Backend) {
     let store = backend.open().await;
     let far = crate::ingest::MAX_MISSING + 1;
     let items = vec![AuditItem::Call(record(0, START, None)), AuditItem::Call(record(far + 1, START, None))];
@@ -126,7 +126,7 @@ pub async fn leap_is_refused(backend: &impl Backend) {
 }
 
 /// More gaps than a filter reports are refused.
-pub async fn too_many_gaps_are_refused(backend: &impl Backend) {
+pub async fn too_many_gaps_are_rejected(backend: &impl Backend) {
     let store = backend.open().await;
     let most = crate::ingest::MAX_GAPS as u64;
     let items = |count| (1..=count).map(|n| AuditItem::Call(record(2 * n, START, None))).collect();

@@ -1,8 +1,9 @@
 //! The reference of the command line, `docs/reference/cli.md`.
 
 use clap::{Arg, ArgAction, Command};
+use omniflow_golden::markdown::{self, table};
+use omniflow_golden::reference;
 use omniflow_policy::policy::{Policy, PolicyDocument};
-use omniflow_test_server::page::{self, markdown, table};
 
 use super::command;
 
@@ -13,7 +14,7 @@ fn reference_lists_every_command() {
     let commands = omniflow_cli::commands(command());
     let all: String = commands.iter().map(|(path, command)| section(path, command)).collect();
     let global: Vec<&Arg> = omf.get_arguments().filter(|argument| argument.is_global_set()).collect();
-    page::check(
+    reference::check(
         "cli.md",
         &[
             ("commands".to_owned(), overview(&commands)),
@@ -25,8 +26,9 @@ fn reference_lists_every_command() {
 
 #[test]
 fn policy_examples_are_valid_and_equal() {
-    let json = PolicyDocument::from_json(page::example("policy-document.md", "json").as_bytes()).unwrap();
-    let toml: PolicyDocument = toml::from_str(&page::example("policy-document.md", "toml")).unwrap();
+    let json =
+        PolicyDocument::from_json(reference::example("policy-document.md", "json").as_bytes()).unwrap();
+    let toml: PolicyDocument = toml::from_str(&reference::example("policy-document.md", "toml")).unwrap();
     assert_eq!(json, toml);
     Policy::compile(json).map(drop).unwrap();
 }
@@ -35,7 +37,10 @@ fn policy_examples_are_valid_and_equal() {
 fn overview(commands: &[(String, Command)]) -> String {
     let rows = commands.iter().filter(|(_, command)| !command.is_subcommand_required_set()).map(
         |(path, command)| {
-            vec![format!("[`omf {path}`](#omf-{})", path.replace(' ', "-")), markdown(&about(command).0)]
+            vec![
+                format!("[`omf {path}`](#omf-{})", path.replace(' ', "-")),
+                markdown::text(&about(command).0),
+            ]
         },
     );
     table(&["command", "description"], &rows.collect::<Vec<_>>())
@@ -45,12 +50,12 @@ fn overview(commands: &[(String, Command)]) -> String {
 fn section(path: &str, command: &Command) -> String {
     let level = if path.contains(' ') { "###" } else { "##" };
     let (about, details) = about(command);
-    let mut text = format!("{level} `omf {path}`\n\n{}.\n\n", markdown(about.trim_end_matches('.')));
+    let mut text = format!("{level} `omf {path}`\n\n{}.\n\n", markdown::text(about.trim_end_matches('.')));
     if command.is_subcommand_required_set() {
         return text;
     }
     for paragraph in &details {
-        text.push_str(&format!("{}\n\n", markdown(paragraph)));
+        text.push_str(&format!("{}\n\n", markdown::text(paragraph)));
     }
     text.push_str(&format!("```text\n{}\n```\n\n", usage(command)));
     let own =
@@ -123,7 +128,7 @@ fn row(argument: &Arg) -> [String; 4] {
         }
         false => Vec::new(),
     };
-    let mut description = markdown(help.trim_end_matches('.'));
+    let mut description = markdown::text(help.trim_end_matches('.'));
     if !values.is_empty() {
         description.push_str(&format!(". One of {}", values.join(", ")));
     }
@@ -136,7 +141,7 @@ fn row(argument: &Arg) -> [String; 4] {
     let code = |text: Option<String>| text.map(|text| format!("`{text}`")).unwrap_or_default();
     // A default in words is not a value that can be typed.
     let default = match default {
-        Some(text) if text.contains(' ') => markdown(&text),
+        Some(text) if text.contains(' ') => markdown::text(&text),
         other => code(other),
     };
     [format!("`{}`", name(argument)), description, default, code(variable)]
@@ -177,7 +182,7 @@ fn blocks(text: &str) -> String {
             code.clear();
         }
         if (is_code || line.is_empty()) && !paragraph.is_empty() {
-            out.push_str(&format!("{}\n\n", markdown(&paragraph.join(" "))));
+            out.push_str(&format!("{}\n\n", markdown::text(&paragraph.join(" "))));
             paragraph.clear();
         }
         match (is_code, line.is_empty()) {

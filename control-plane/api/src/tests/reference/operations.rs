@@ -1,18 +1,20 @@
 //! A section for each operation of the OpenAPI document.
 
+use omniflow_api_types::problem_code::HttpErrorCode;
+use omniflow_api_types::problem_code::ProblemCode::{self, Http, UseCase};
 use omniflow_domain::error::ErrorCode;
-use omniflow_test_server::page::{markdown, table};
+use omniflow_golden::markdown::{self, table};
 use serde_json::Value;
 
 use super::schemas::{fields, type_of, values_of};
 
 /// Problems of every operation that requires a token. The page states them once.
-const COMMON: [ErrorCode; 5] = [
-    ErrorCode::Unauthenticated,
-    ErrorCode::Forbidden,
-    ErrorCode::TooManyAttempts,
-    ErrorCode::InternalError,
-    ErrorCode::NotReady,
+const COMMON: [ProblemCode; 5] = [
+    UseCase(ErrorCode::Unauthenticated),
+    UseCase(ErrorCode::Forbidden),
+    UseCase(ErrorCode::TooManyAttempts),
+    UseCase(ErrorCode::InternalError),
+    UseCase(ErrorCode::NotReady),
 ];
 
 /// The sections by their names, such as `POST /v1/keys`.
@@ -88,7 +90,7 @@ fn response_line(document: &Value, status: &str, response: &Value) -> String {
     });
     let types = types.collect::<Vec<_>>().join(" or ");
     let types = if types.is_empty() { types } else { format!(", {types}") };
-    let description = markdown(response["description"].as_str().unwrap_or_default());
+    let description = markdown::text(response["description"].as_str().unwrap_or_default());
     let names = response["headers"].as_object().into_iter().flatten().map(|(name, _)| format!("`{name}`"));
     let names: Vec<String> = names.collect();
     let headers = if names.is_empty() { String::new() } else { format!(" Headers: {}.", names.join(", ")) };
@@ -105,7 +107,7 @@ fn problems(document: &Value, operation: &Value) -> String {
         let description = resolve(document, response)["description"].as_str().unwrap_or_default();
         let words: Vec<&str> = description.split('`').skip(1).step_by(2).collect();
         let codes =
-            ErrorCode::ALL.iter().filter(|code| words.contains(&code.as_str()) && applies(**code, operation));
+            ProblemCode::all().filter(|code| words.contains(&code.as_str()) && applies(*code, operation));
         let codes: Vec<String> = codes.map(|code| format!("`{}`", code.as_str())).collect();
         if !codes.is_empty() {
             listed.push(format!("{status} {}", codes.join(", ")));
@@ -118,20 +120,22 @@ fn problems(document: &Value, operation: &Value) -> String {
 }
 
 /// Whether an operation can return a code of a response that several operations share, and not all.
-fn applies(code: ErrorCode, operation: &Value) -> bool {
+fn applies(code: ProblemCode, operation: &Value) -> bool {
     let content = &operation["requestBody"]["content"];
     let has = |place: &str, name: &str| {
         let mut parameters = operation["parameters"].as_array().into_iter().flatten();
         parameters.any(|one| one["in"] == place && (name.is_empty() || one["name"] == name))
     };
     match code {
-        ErrorCode::InvalidJson => content["application/json"].is_object(),
-        ErrorCode::InvalidToml => content["application/toml"].is_object(),
-        ErrorCode::BodyIncomplete => content.is_object(),
-        ErrorCode::InvalidQuery => has("query", ""),
-        ErrorCode::InvalidHeader => has("header", "Idempotency-Key") || has("header", "Last-Event-ID"),
-        ErrorCode::IdempotencyKeyReused => has("header", "Idempotency-Key"),
-        ErrorCode::Busy => operation["operationId"].as_str().is_some_and(|id| id.contains("replay")),
+        UseCase(ErrorCode::InvalidJson) => content["application/json"].is_object(),
+        UseCase(ErrorCode::InvalidToml) => content["application/toml"].is_object(),
+        Http(HttpErrorCode::BodyIncomplete) => content.is_object(),
+        Http(HttpErrorCode::InvalidQuery) => has("query", ""),
+        Http(HttpErrorCode::InvalidHeader) => {
+            has("header", "Idempotency-Key") || has("header", "Last-Event-ID")
+        }
+        UseCase(ErrorCode::IdempotencyKeyReused) => has("header", "Idempotency-Key"),
+        UseCase(ErrorCode::Busy) => operation["operationId"].as_str().is_some_and(|id| id.contains("replay")),
         _ => !COMMON.contains(&code),
     }
 }

@@ -20,14 +20,14 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The open connections.
 #[derive(Debug)]
-pub struct Admission {
+pub struct ConnectionTable {
     max: usize,
-    table: Mutex<ConnectionTable>,
+    connections: Mutex<Connections>,
     evicted: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct ConnectionTable {
+struct Connections {
     next: u64,
     /// In the order in which they are closed.
     open: BTreeMap<Rank, Arc<State>>,
@@ -54,57 +54,58 @@ struct State {
 #[derive(Clone, Debug)]
 pub struct Connection {
     state: Arc<State>,
-    admission: Arc<Admission>,
+    table: Arc<ConnectionTable>,
 }
 
 /// An open connection, which is removed from the table on drop.
 #[derive(Debug)]
 pub struct ConnectionGuard(Connection);
 
-// === impl Admission ===
+// === impl ConnectionTable ===
 
-impl Admission {
+impl ConnectionTable {
     /// Admits at most `max` connections at once.
     pub fn new(max: usize) -> Self {
-        Self { max: max.max(1), table: Mutex::default(), evicted: AtomicU64::default() }
+        Self { max: max.max(1), connections: Mutex::default(), evicted: AtomicU64::default() }
     }
 
     /// Admits a connection, and closes another one if there are too many.
     pub fn admit(self: &Arc<Self>) -> ConnectionGuard {
-        let mut table = self.table();
+        let mut connections = self.connections();
         let mut should_warn = false;
-        while table.open.len() >= self.max {
-            let Some((_, state)) = table.open.pop_first() else { break };
+        while connections.open.len() >= self.max {
+            let Some((_, state)) = connections.open.pop_first() else { break };
             state.evict();
             self.evicted.fetch_add(1, Ordering::Relaxed);
             let now = Instant::now();
-            should_warn |= table.last_warned.is_none_or(|last| now.duration_since(last) >= WARNING_INTERVAL);
+            should_warn |=
+                connections.last_warned.is_none_or(|last| now.duration_since(last) >= WARNING_INTERVAL);
             if should_warn {
-                table.last_warned = Some(now);
+                connections.last_warned = Some(now);
             }
         }
         let state = Arc::new(State {
-            number: table.next,
+            number: connections.next,
             trusted: AtomicBool::new(false),
             evicted: AtomicBool::new(false),
             reader: Mutex::default(),
             writer: Mutex::default(),
         });
-        table.next += 1;
-        table.open.insert(state.rank(), Arc::clone(&state));
-        drop(table);
+        connections.next += 1;
+        connections.open.insert(state.rank(), Arc::clone(&state));
+        drop(connections);
         if should_warn {
             tracing::warn!(
                 max = self.max,
                 "connection limit reached, closing the oldest connections without a valid token"
             );
         }
-        ConnectionGuard(Connection { state, admission: Arc::clone(self) })
+        ConnectionGuard(Connection { state, table: Arc::clone(self) })
     }
 
     /// Number of open connections.
     pub fn open(&self) -> usize {
-        self.table().open.len()
+        self.connections().open.len()
     }
 
     /// Number of connections closed because of the limit.
@@ -112,8 +113,8 @@ impl Admission {
         self.evicted.load(Ordering::Relaxed)
     }
 
-    fn table(&self) -> MutexGuard<'_, ConnectionTable> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -149,15 +150,15 @@ impl Connection {
     /// Marks the connection of this request as one with a valid token. It is closed after all those without.
     pub fn trust(extensions: &Extensions) {
         // Requests in tests have no connection.
-        if let Some(Self { state, admission }) = extensions.get::<Self>()
+        if let Some(Self { state, table }) = extensions.get::<Self>()
             && !state.trusted.load(Ordering::Acquire)
         {
-            let mut table = admission.table();
-            let known = table.open.remove(&state.rank());
+            let mut connections = table.connections();
+            let known = connections.open.remove(&state.rank());
             state.trusted.store(true, Ordering::Release);
             // A connection that is being closed is not added again.
             if let Some(known) = known {
-                table.open.insert(state.rank(), known);
+                connections.open.insert(state.rank(), known);
             }
         }
     }
@@ -189,9 +190,9 @@ impl ConnectionGuard {
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        let Connection { state, admission } = &self.0;
-        let mut table = admission.table();
-        table.open.remove(&state.rank());
+        let Connection { state, table } = &self.0;
+        let mut connections = table.connections();
+        connections.open.remove(&state.rank());
     }
 }
 
@@ -211,32 +212,32 @@ mod tests {
 
     #[test]
     fn the_oldest_without_a_token_goes_and_those_with_one_go_last() {
-        let admission = Arc::new(Admission::new(3));
+        let table = Arc::new(ConnectionTable::new(3));
         let ended = |guard: &ConnectionGuard| guard.ends_reader(&context()) && guard.ends_writer(&context());
-        let first = admission.admit();
+        let first = table.admit();
         trust(&first);
-        let second = admission.admit();
-        let third = admission.admit();
-        assert_eq!((admission.open(), admission.evicted()), (3, 0));
-        let fourth = admission.admit();
+        let second = table.admit();
+        let third = table.admit();
+        assert_eq!((table.open(), table.evicted()), (3, 0));
+        let fourth = table.admit();
         assert_eq!([&first, &second, &third, &fourth].map(ended), [false, true, false, false]);
         trust(&second);
-        assert_eq!((admission.open(), admission.evicted()), (3, 1), "a closed connection is not added again");
+        assert_eq!((table.open(), table.evicted()), (3, 1), "a closed connection is not added again");
         drop(second);
-        assert_eq!(admission.open(), 3);
+        assert_eq!(table.open(), 3);
         trust(&third);
         trust(&fourth);
-        let fifth = admission.admit();
+        let fifth = table.admit();
         assert_eq!([&first, &third, &fourth, &fifth].map(ended), [true, false, false, false]);
         drop((first, third, fourth, fifth));
-        assert_eq!(admission.open(), 0);
+        assert_eq!(table.open(), 0);
     }
 
     #[test]
     fn a_crowd_never_grows_beyond_its_most_and_the_newest_is_in() {
-        let admission = Arc::new(Admission::new(100));
-        let guards: Vec<ConnectionGuard> = (0..10_000).map(|_| admission.admit()).collect();
-        assert_eq!((admission.open(), admission.evicted()), (100, 9_900));
+        let table = Arc::new(ConnectionTable::new(100));
+        let guards: Vec<ConnectionGuard> = (0..10_000).map(|_| table.admit()).collect();
+        assert_eq!((table.open(), table.evicted()), (100, 9_900));
         assert!(guards.iter().rev().take(100).all(|guard| !guard.ends_reader(&context())));
         assert!(guards.iter().rev().skip(100).all(|guard| guard.ends_reader(&context())));
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use omniflow_test_server::page::table;
+use omniflow_golden::markdown::table;
 use serde_json::Value;
 
 use super::anchor;

@@ -71,7 +71,7 @@ async fn every_page_and_form_admits_only_its_declared_roles() {
 }
 
 #[tokio::test]
-async fn forms_of_other_origins_are_rejected() {
+async fn forms_of_other_origins_are_refused() {
     let server = TestServer::new().await;
     let routes = crate::routes(console_of(&server));
     let mut browser = Browser::signed_in(&server, &server.owner).await;

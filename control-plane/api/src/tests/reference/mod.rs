@@ -5,12 +5,13 @@ mod schemas;
 
 use std::collections::BTreeSet;
 
-use omniflow_domain::error::ErrorCode;
+use omniflow_api_types::problem_code::ProblemCode;
+use omniflow_golden::{markdown, reference};
 use omniflow_policy::denial::Denial;
-use omniflow_test_server::{TestServer, page};
+use omniflow_test_server::TestServer;
 use serde_json::Value;
 
-use crate::tests::{Endpoint, api_of, table};
+use super::{Endpoint, api_of, table};
 
 #[tokio::test]
 async fn reference_lists_every_operation() {
@@ -20,12 +21,12 @@ async fn reference_lists_every_operation() {
     sections.push(("endpoints".to_owned(), endpoints(&document, table(&server))));
     sections.push(("objects".to_owned(), schemas::objects(&document)));
     sections.push(("values".to_owned(), schemas::values(&document)));
-    page::check("http-api.md", &sections);
+    reference::check("http-api.md", &sections);
 }
 
 #[tokio::test]
 async fn reference_has_a_heading_for_every_endpoint_of_gateways() {
-    let text = include_str!("../../../../docs/reference/gateway-protocol.md");
+    let text = include_str!("../../../../../docs/reference/gateway-protocol.md");
     let headings: BTreeSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`')).collect();
     let endpoints = table(&TestServer::new().await);
@@ -42,25 +43,21 @@ fn reference_lists_every_error_code() {
         let (http, grpc) = (denial.status().to_string(), denial.grpc_status().to_string());
         vec![code(denial.code()), http, grpc, denial.detail().to_owned()]
     });
-    let mut problems: Vec<_> =
-        ErrorCode::ALL.iter().map(|one| (omniflow_api_types::problem::status(*one), *one)).collect();
-    problems.sort_by_key(|(status, _)| *status);
-    let problems: Vec<Vec<String>> = problems
-        .into_iter()
-        .map(|(status, one)| vec![status.to_string(), code(one.as_str()), one.meaning().to_owned()])
+    let problems: Vec<Vec<String>> = ProblemCode::all()
+        .map(|one| vec![one.status().to_string(), code(one.as_str()), one.meaning().to_owned()])
         .collect();
-    page::check(
+    reference::check(
         "error-codes.md",
         &[
-            ("gateway".to_owned(), page::table(&["code", "HTTP", "gRPC", "`detail`"], &denials)),
-            ("api".to_owned(), page::table(&["status", "code", "meaning"], &problems)),
+            ("gateway".to_owned(), markdown::table(&["code", "HTTP", "gRPC", "`detail`"], &denials)),
+            ("api".to_owned(), markdown::table(&["status", "code", "meaning"], &problems)),
         ],
     );
 }
 
 #[test]
 fn reference_states_the_cause_of_every_refusal() {
-    let text = include_str!("../../../../docs/reference/error-codes.md");
+    let text = include_str!("../../../../../docs/reference/error-codes.md");
     let rows = text.lines().skip_while(|line| *line != "| code | cause | what to do |").skip(2);
     let codes: Vec<&str> = rows.map_while(|line| line.strip_prefix("| `")?.split('`').next()).collect();
     assert_eq!(codes, Denial::ALL.map(Denial::code));
@@ -92,7 +89,7 @@ fn endpoints(document: &Value, endpoints: Vec<Endpoint>) -> String {
         let roles = if roles.is_empty() { "none".to_owned() } else { roles.join(", ") };
         vec![cell, roles, summary]
     });
-    page::table(&["endpoint", "roles", "description"], &rows.collect::<Vec<_>>())
+    markdown::table(&["endpoint", "roles", "description"], &rows.collect::<Vec<_>>())
 }
 
 /// The anchor that mdBook and GitHub give a heading.
