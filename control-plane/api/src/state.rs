@@ -7,6 +7,7 @@ use axum::body::Bytes;
 use axum::extract::FromRef;
 use omniflow_domain::clock::Clock;
 use omniflow_net::connection_table::ConnectionTable;
+use omniflow_net::tls::CertificateExpiry;
 use omniflow_service::admin_log::AdminLog;
 use omniflow_service::anomalies::Anomalies;
 use omniflow_service::audit::RequestLog;
@@ -30,6 +31,8 @@ pub struct Api {
     pub authentication: Arc<Authentication>,
     /// Open connections.
     pub connection_table: Arc<ConnectionTable>,
+    /// When the certificate in use expires.
+    pub certificate_expiry: CertificateExpiry,
     /// The wall clock.
     pub clock: Clock,
     /// The use cases of keys.

@@ -8,6 +8,7 @@ use omniflow_console::state::ConsoleState;
 use omniflow_domain::clock::{Clock, Entropy};
 use omniflow_net::connection_table::ConnectionTable;
 use omniflow_net::connections;
+use omniflow_net::tls::CertificateExpiry;
 use omniflow_outbound::otlp::Exporter;
 use omniflow_outbound::source::DeliverySource;
 use omniflow_outbound::webhook::Webhook;
@@ -108,7 +109,7 @@ impl ControlPlane {
     /// Fails if a setting is not usable, or if the data directory cannot be opened.
     pub async fn open(settings: &ServerSettings) -> Result<Self, ServerError> {
         let connection_table = Arc::new(ConnectionTable::new(connections::most_connections()));
-        Self::open_with(settings, connection_table).await
+        Self::open_with(settings, connection_table, CertificateExpiry::default()).await
     }
 
     /// Opens the data directory while connections are already accepted.
@@ -119,6 +120,7 @@ impl ControlPlane {
     pub(crate) async fn open_with(
         settings: &ServerSettings,
         connection_table: Arc<ConnectionTable>,
+        certificate_expiry: CertificateExpiry,
     ) -> Result<Self, ServerError> {
         let webhook = settings.webhook.as_ref().map(Webhook::new).transpose()?;
         // Checked before anything is created, so that an error leaves nothing behind.
@@ -133,7 +135,7 @@ impl ControlPlane {
         };
         let cases = UseCases::new(&shared, settings);
         let metrics = Metrics::new(shared.store.metrics());
-        let api = Arc::new(api(&shared, &cases, failures, &connection_table, &metrics));
+        let api = Arc::new(api(&shared, &cases, failures, &connection_table, certificate_expiry, &metrics));
         let console = Arc::new(console(&shared, cases, settings));
         let Shared { store, publisher, fleet, notifications, retention, clock, entropy, .. } = shared;
         Ok(Self {
@@ -271,6 +273,7 @@ fn api(
     cases: &UseCases,
     failures: DeliveryFailures,
     connection_table: &Arc<ConnectionTable>,
+    certificate_expiry: CertificateExpiry,
     metrics: &Metrics,
 ) -> Api {
     let Shared { store, publisher, fleet, notifications, vault, clock, .. } = shared;
@@ -295,6 +298,7 @@ fn api(
     Api {
         authentication: Arc::clone(&cases.authentication),
         connection_table: Arc::clone(connection_table),
+        certificate_expiry,
         clock: clock.clone(),
         keys: Arc::clone(&cases.keys),
         tokens: Arc::clone(&cases.tokens),

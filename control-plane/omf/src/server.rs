@@ -61,7 +61,8 @@ impl Server {
             Arc::clone(&connection_table),
             connections.clone(),
         );
-        let opened = ControlPlane::open_with(&settings, connection_table).await;
+        let expiry = renewal.as_ref().map(Renewal::expiry).unwrap_or_default();
+        let opened = ControlPlane::open_with(&settings, connection_table, expiry).await;
         let app = Arc::new(opened.inspect_err(|_| connections.shutdown())?);
         front.set(app.router());
         let building = spawn_blocking({

@@ -67,6 +67,16 @@ impl Secure {
         self.run(&format!("{line} --ca-file ca.crt"), &self.url("https"))
     }
 
+    /// When the certificate expires, in seconds since 1970, as the metrics have it.
+    fn expiry_in_metrics(&self) -> Result<i64> {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--fail", "--cacert", "ca.crt"]).arg(format!("{}/metrics", self.url("https")));
+        let output = curl.current_dir(self.folder.path()).output()?;
+        let text = String::from_utf8(output.stdout)?;
+        let value = text.lines().find_map(|line| line.strip_prefix("omf_certificate_not_after_seconds "));
+        Ok(value.context("no such metric")?.parse()?)
+    }
+
     fn run(&self, line: &str, url: &str) -> Result<String> {
         let mut command = omf_command()?;
         command.args(line.split(' ')).args(["--url", url, "--token-file", "data/admin-token"]);
@@ -130,11 +140,16 @@ async fn a_renewed_certificate_is_served_and_one_that_cannot_be_used_is_not() {
 
     // An expired certificate, in place of a valid one.
     next.issue(folder, "tls", 2020);
-    reported("expired at 2020-01-01").await;
+    reported("expired on 2020-01-01").await;
     secure.omf("key list").unwrap();
 
-    next.issue_for(folder, "tls", 2103, &["keys.example", "192.0.2.1"]);
+    let expiry = |time: &str| time.parse::<jiff::Timestamp>().unwrap().as_second();
+    assert_eq!(secure.expiry_in_metrics().unwrap(), expiry("2102-01-01T00:00:00Z"));
+    next.issue_for(folder, "tls", 2103, &["keys.example", "localhost"]);
     reported("2103-01-01").await;
+    assert_eq!(secure.expiry_in_metrics().unwrap(), expiry("2103-01-01T00:00:00Z"));
+    next.issue_for(folder, "tls", 2104, &["keys.example", "192.0.2.1"]);
+    reported("2104-01-01").await;
     let refused = secure.omf("key list").unwrap_err().to_string();
     assert!(
         refused.contains("is for another name") && refused.contains("(keys.example, 192.0.2.1)"),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use axum::http::{HeaderMap, header};
 use omniflow_policy::key::Environment;
+use omniflow_policy::time::UnixMillis;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, prometheus_text, text};
 use prometheus_client::metrics::MetricType;
@@ -36,6 +37,8 @@ pub(super) struct Values {
     pub(super) connections: usize,
     /// Connections closed because the maximum was reached.
     pub(super) connections_ended: u64,
+    /// When the certificate in use expires; the start of 1970 without TLS.
+    pub(super) certificate_not_after: UnixMillis,
     /// Failed authentications with a 401 response.
     pub(super) failures: u64,
     /// Failed authentications with a 429 response.
@@ -200,6 +203,8 @@ impl Values {
             "Connections closed because the maximum was reached.",
             self.connections_ended,
         )?;
+        let help = "Time when the certificate in use expires, in seconds since 1970; 0 without TLS.";
+        samples.gauge("omf_certificate_not_after_seconds", help, self.certificate_not_after.0 / 1_000)?;
         let CutPollStatus { gateways, shortest_ms } = self.cut_polls;
         let help = "Gateways whose long polls are cut off by a proxy.";
         samples.gauge("omf_gateways_with_cut_polls", help, gateways)?;

@@ -49,6 +49,7 @@ async fn encode(monitoring: &Monitoring, app: &Api, format: Format) -> Result<By
         metrics: monitoring.metrics().await?,
         connections: app.connection_table.open(),
         connections_ended: app.connection_table.evicted(),
+        certificate_not_after: app.certificate_expiry.get(),
         failures: failures.answered,
         throttled_failures: failures.throttled,
         cut_polls: app.gateway_protocol.cut_polls(),

@@ -65,6 +65,7 @@ pub(crate) fn api_of(server: &TestServer) -> Arc<Api> {
     Arc::new(Api {
         authentication: Arc::clone(&api.authentication),
         connection_table: Arc::clone(&api.connection_table),
+        certificate_expiry: api.certificate_expiry.clone(),
         clock: api.clock.clone(),
         keys: Arc::clone(&api.keys),
         tokens: Arc::clone(&api.tokens),

@@ -1,5 +1,8 @@
 //! Validity of certificates.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use omniflow_domain::time::format_time;
 use omniflow_policy::time::UnixMillis;
 use x509_parser::certificate::X509Certificate;
@@ -12,6 +15,23 @@ pub struct Certificate {
     pub not_before: UnixMillis,
     /// End of the validity.
     pub not_after: UnixMillis,
+}
+
+/// When the certificate in use expires. A renewal updates all clones.
+#[derive(Clone, Debug, Default)]
+pub struct CertificateExpiry(Arc<AtomicU64>);
+
+// === impl CertificateExpiry ===
+
+impl CertificateExpiry {
+    /// The end of the validity; the start of 1970 without TLS.
+    pub fn get(&self) -> UnixMillis {
+        UnixMillis(self.0.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set(&self, not_after: UnixMillis) {
+        self.0.store(not_after.0, Ordering::Relaxed);
+    }
 }
 
 // === impl Certificate ===

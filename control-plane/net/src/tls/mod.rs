@@ -5,7 +5,7 @@ mod files;
 mod renewal;
 mod warning;
 
-pub use self::certificate::Certificate;
+pub use self::certificate::{Certificate, CertificateExpiry};
 pub use self::files::{Loaded, TlsError, TlsFiles, load, unreadable};
 pub use self::renewal::{Renewal, without_certificate};
 pub use self::warning::CertificateWarning;

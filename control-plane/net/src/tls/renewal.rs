@@ -9,7 +9,7 @@ use tokio::signal::unix::Signal;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use super::certificate::Certificate;
+use super::certificate::{Certificate, CertificateExpiry};
 use super::files::{Loaded, Pem, TlsError, TlsFiles, load};
 use omniflow_domain::clock::Clock;
 use omniflow_domain::time::{DAY_MS, format_time};
@@ -26,6 +26,7 @@ pub struct Renewal {
     clock: Clock,
     served: RustlsConfig,
     loaded: Loaded,
+    expiry: CertificateExpiry,
     /// When the rejection of the certificate was last logged.
     reported_at: Option<UnixMillis>,
 }
@@ -44,7 +45,8 @@ impl Renewal {
     pub fn start(files: TlsFiles, clock: Clock) -> Result<Self, TlsError> {
         let loaded = load(&files)?;
         let served = RustlsConfig::from_config(Arc::clone(&loaded.config));
-        let mut renewal = Self { files, clock, served, loaded, reported_at: None };
+        let expiry = CertificateExpiry::default();
+        let mut renewal = Self { files, clock, served, loaded, expiry, reported_at: None };
         renewal.tell();
         Ok(renewal)
     }
@@ -52,6 +54,11 @@ impl Renewal {
     /// The TLS configuration of the listener, which each renewal updates.
     pub fn served(&self) -> RustlsConfig {
         self.served.clone()
+    }
+
+    /// When the certificate in use expires.
+    pub fn expiry(&self) -> CertificateExpiry {
+        self.expiry.clone()
     }
 
     /// Checks the files every minute and whenever a signal arrives, for as long as it is polled. Files that cannot be
@@ -93,6 +100,7 @@ impl Renewal {
     }
 
     fn tell(&mut self) {
+        self.expiry.set(self.loaded.certificate.not_after);
         tracing::info!(valid_until = format_time(self.loaded.certificate.not_after), "certificate loaded");
         for warning in &self.loaded.warnings {
             tracing::warn!(%warning, "certificate may be rejected by clients");
