@@ -1,5 +1,5 @@
 # Requires rustup (or cargo with the Wasm targets), Python 3, Node and a C compiler. Everything else is installed into
-# .tools, target and tests/browser/node_modules, with two exceptions: the Wasm targets of the Rust toolchain, and Chromium,
+# .tools, target and the node_modules of tests/browser and tests/deploy, with two exceptions: the Wasm targets of the Rust toolchain, and Chromium,
 # which is installed with apt-get if it is missing and the user has permission to install it.
 
 SHELL := /bin/bash
@@ -23,13 +23,14 @@ NATIVE := --workspace --exclude omniflow-policy --exclude omniflow-filter --excl
 WASM_BINDGEN := $(shell awk '/^name = "wasm-bindgen"$$/ { getline; gsub(/"/, "", $$3); print $$3 }' Cargo.lock)
 ENVOY_STAMP := .tools/stamps/envoy
 BROWSER_STAMP := .tools/stamps/browser
+DEPLOY_STAMP := .tools/stamps/deploy
 SCHEMATHESIS_STAMP := .tools/stamps/schemathesis
 RUNNER_STAMP := .tools/stamps/wasm-bindgen-test-runner-$(WASM_BINDGEN)
 
 help: ## List all commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: tools targets $(ENVOY_STAMP) $(RUNNER_STAMP) $(SCHEMATHESIS_STAMP) $(BROWSER_STAMP) ## Install all tools for building and testing (other commands do this when needed)
+setup: tools targets $(ENVOY_STAMP) $(RUNNER_STAMP) $(SCHEMATHESIS_STAMP) $(BROWSER_STAMP) $(DEPLOY_STAMP) ## Install all tools for building and testing (other commands do this when needed)
 
 envoy: $(ENVOY_STAMP) ## Install Envoy 1.40 as .tools/bin/envoy (other commands do this when needed)
 
@@ -49,6 +50,11 @@ $(SCHEMATHESIS_STAMP): scripts/requirements-test.txt scripts/setup-schemathesis.
 
 $(BROWSER_STAMP): tests/browser/package-lock.json scripts/setup-browser.sh | tools
 	@scripts/setup-browser.sh
+	@mkdir -p $(@D) && touch $@
+
+$(DEPLOY_STAMP): scripts/requirements-deploy.txt scripts/requirements-helm.txt tests/deploy/package-lock.json \
+		scripts/setup-deploy.sh | tools
+	@scripts/setup-deploy.sh
 	@mkdir -p $(@D) && touch $@
 
 $(RUNNER_STAMP): scripts/setup-wasm-runner.sh | tools
@@ -156,4 +162,4 @@ clean: ## Remove build output and the state of make run
 	rm -rf .run
 
 distclean: clean ## Also remove the installed tools
-	rm -rf .tools tests/browser/node_modules
+	rm -rf .tools tests/browser/node_modules tests/deploy/node_modules

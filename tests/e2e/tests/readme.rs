@@ -21,12 +21,14 @@ const PAGES: &[(&str, Setting, usize, usize)] = &[
     ("docs/guides/envoy.md", Setting::Demo, 2, 5),
     ("docs/guides/importing-keys.md", Setting::Demo, 6, 0),
     ("docs/guides/ip-allowlists.md", Setting::Demo, 5, 0),
-    ("docs/guides/istio.md", Setting::Nothing, 0, 3),
+    ("docs/guides/istio.md", Setting::Nothing, 0, 2),
+    ("docs/guides/kubernetes.md", Setting::Nothing, 2, 5),
     ("docs/guides/leaked-keys.md", Setting::Demo, 4, 0),
     ("docs/guides/monitoring.md", Setting::Demo, 5, 1),
     ("docs/guides/policies.md", Setting::Demo, 8, 0),
     ("docs/guides/rotation.md", Setting::Demo, 6, 1),
     ("docs/guides/streaming.md", Setting::Nothing, 0, 0),
+    ("docs/guides/systemd.md", Setting::Nothing, 0, 4),
     ("docs/guides/upgrades.md", Setting::Nothing, 0, 3),
 ];
 

@@ -45,6 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// Crates that compose others, or only test and measure them: they may depend on anything.
 const FREE: &[&str] = &[
     "omf",
+    "omniflow-deploy-tests",
     "omniflow-golden",
     "omniflow-tests",
     "omniflow-harness",

@@ -54,7 +54,9 @@ impl Shell {
         }
         let filter = root.join("target/wasm32-wasip1/wasm/omniflow_filter.wasm");
         symlink(paths::filter_wasm().unwrap(), filter).unwrap();
-        symlink(paths::root().join("scripts"), root.join("scripts")).unwrap();
+        for name in ["scripts", "deploy", ".tools/bin/helm"] {
+            symlink(paths::root().join(name), root.join(name)).unwrap();
+        }
         let configuration = fs::read_to_string(paths::configuration("operator.yaml")).unwrap();
         fs::write(
             root.join("envoy/operator.yaml"),

@@ -1,0 +1,32 @@
+//! What the tests of `deploy/` share: the chart as `helm` renders it, validators of Kubernetes objects, and the Envoy
+//! configuration that istiod and Envoy Gateway generate from them.
+//!
+//! `scripts/setup-deploy.sh`, part of `make setup`, installs the programs.
+
+pub mod cel;
+pub mod chart;
+pub mod envoy_gateway;
+pub mod istio;
+pub mod prometheus;
+pub mod validators;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use omniflow_harness::paths;
+
+/// A folder or file below `deploy/`.
+pub fn deploy(path: &str) -> PathBuf {
+    paths::root().join("deploy").join(path)
+}
+
+/// A program that `make setup` installs.
+///
+/// # Errors
+/// If it is missing.
+pub fn tool(name: &str) -> Result<Command> {
+    let path = paths::root().join(".tools/bin").join(name);
+    ensure!(path.is_file(), "{} is missing: run `make setup`", path.display());
+    Ok(Command::new(path))
+}
