@@ -17,7 +17,8 @@ use crate::clock::{self, Clocks};
 use crate::config::{Config, TOKEN_VARIABLE};
 use crate::control_plane::{self, CallToken};
 use crate::host::{self, ContextId, LogLevel};
-use crate::request::{RequestContext, open_calls, redirect};
+use crate::request::calls::Calls;
+use crate::request::{RequestContext, redirect};
 use crate::snapshot::sync::{Leader, SyncContext, SyncOutcome};
 use crate::vm::Vm;
 use crate::workers::membership::Membership;
@@ -35,6 +36,7 @@ pub(crate) struct Root {
     id: ContextId,
     /// `None` until there is a valid configuration.
     vm: Option<Rc<Vm>>,
+    calls: Rc<Calls>,
     gateway: String,
     source: Option<AuditSource>,
     /// Present while this VM is the leader.
@@ -54,6 +56,7 @@ impl Root {
         Self {
             id,
             vm: None,
+            calls: Rc::default(),
             gateway: String::new(),
             source: None,
             leader: None,
@@ -140,7 +143,7 @@ impl Root {
             snapshot.version()
         };
         // Before the heartbeat: a version counts as enforced when the calls of revoked keys are being ended.
-        open_calls::supervise(vm, self.id);
+        self.calls.supervise(vm, self.id);
         self.heartbeat(vm, version);
         if let Some(membership) = vm.membership.borrow().as_ref() {
             membership.send_to_leader(&Message::Enforced);
@@ -267,8 +270,8 @@ impl RootContext for Root {
             snapshot.version()
         };
         vm.clocks.set(Clocks::read());
-        open_calls::supervise(&vm, self.id);
-        redirect::finish_abandoned(&vm, false);
+        self.calls.supervise(&vm, self.id);
+        self.calls.finish_abandoned(&vm, false);
         self.heartbeat(&vm, version);
         vm.report_rejected_entries(clock::monotonic());
         let membership = vm.membership.borrow();
@@ -316,7 +319,7 @@ impl RootContext for Root {
 
     /// Always a context: the SDK panics on `None`.
     fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(RequestContext::new(self.vm.clone(), ContextId(context_id))))
+        Some(Box::new(RequestContext::new(self.vm.clone(), Rc::clone(&self.calls), ContextId(context_id))))
     }
 }
 
@@ -357,7 +360,7 @@ impl Context for Root {
         // All requests of this configuration have ended, because each of them holds a reference to it.
         self.leader = None;
         if let Some(vm) = &self.vm {
-            redirect::finish_abandoned(vm, true);
+            self.calls.finish_abandoned(vm, true);
         }
         if let Some(vm) = self.vm.clone()
             && self.hand_over(&vm)

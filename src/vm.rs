@@ -14,9 +14,7 @@ use crate::clock::{self, Clocks};
 use crate::config::Config;
 use crate::host::{self, LogLevel};
 use crate::metrics::Metrics;
-use crate::request::open_calls::OpenCalls;
 use crate::request::payload::PayloadRoom;
-use crate::request::redirect::RedirectedCalls;
 use crate::snapshot::view::SnapshotView;
 use crate::workers::member_table::CallProgress;
 use crate::workers::membership::Membership;
@@ -37,10 +35,6 @@ pub(crate) struct Vm {
     pub(crate) audit: RefCell<AuditBuffer>,
     /// Room for the payloads of calls in flight.
     pub(crate) payload_room: Rc<PayloadRoom>,
-    /// The calls in progress that were charged to a key.
-    pub(crate) open_calls: RefCell<OpenCalls>,
-    /// The calls of requests that Envoy redirects.
-    pub(crate) redirected: RefCell<RedirectedCalls>,
     /// The number of calls that were decided. Each makes a record when it ends.
     pub(crate) begun: Cell<u64>,
     /// When an unparseable X-Forwarded-For was last logged.
@@ -79,8 +73,6 @@ impl Vm {
             snapshot: RefCell::new(snapshot),
             names,
             metrics: Metrics::define(),
-            open_calls: RefCell::default(),
-            redirected: RefCell::default(),
             begun: Cell::new(0),
             forwarded_warned: Cell::new(None),
             rejected_warned: Cell::new(None),

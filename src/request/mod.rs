@@ -11,13 +11,15 @@
 //! | [`payload`] | the arguments of a call, within the room that a VM has for them |
 //! | [`record`] | the audit record |
 //! | [`redirect`] | requests that Envoy redirects |
+//! | [`calls`] | the calls that outlive a callback: those in progress, and those between two streams |
 //! | [`open_calls`] | the calls in progress: reports those that last, and ends those whose key is no longer valid |
 
+pub(crate) mod calls;
 mod decide;
 mod headers;
 mod identity;
 mod introspection;
-pub(crate) mod open_calls;
+mod open_calls;
 pub(crate) mod payload;
 pub(crate) mod record;
 pub(crate) mod redirect;
@@ -33,6 +35,7 @@ use omniflow_policy::denial::{Denial, Outcome};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
+use self::calls::Calls;
 use self::decide::{DenialDetails, decide};
 use self::headers::RequestHeaders;
 use self::open_calls::{Entry, SharedCall};
@@ -46,6 +49,7 @@ use crate::vm::Vm;
 pub(crate) struct RequestContext {
     /// `None` if the plugin configuration was rejected: every request is refused then.
     vm: Option<Rc<Vm>>,
+    calls: Rc<Calls>,
     id: ContextId,
     /// Present once the request is decided, until its end.
     call: Option<SharedCall>,
@@ -54,8 +58,8 @@ pub(crate) struct RequestContext {
 }
 
 impl RequestContext {
-    pub(crate) fn new(vm: Option<Rc<Vm>>, id: ContextId) -> Self {
-        Self { vm, id, call: None, entry: None }
+    pub(crate) fn new(vm: Option<Rc<Vm>>, calls: Rc<Calls>, id: ContextId) -> Self {
+        Self { vm, calls, id, call: None, entry: None }
     }
 }
 
@@ -78,7 +82,7 @@ impl HttpContext for RequestContext {
         if is_forwarded_unparsed(request.forwarded_for(), vm.config.trusted_hops) {
             vm.warn_of_forwarded_address(source, began);
         }
-        let first = redirect::take(vm, &request);
+        let first = self.calls.redirected.borrow_mut().take(&request);
         let charged = first.as_ref().and_then(CallRecord::charged);
         let mut decision = decide(vm, &mut request, source, now, began, charged);
         if first.is_none() {
@@ -100,7 +104,7 @@ impl HttpContext for RequestContext {
         let call = CallRecord::begin(vm, &request, decision, source, now, began, end_of_stream);
         let call = Rc::new(RefCell::new(call.continuing(first)));
         if is_metered {
-            self.entry = Some(vm.open_calls.borrow_mut().add(self.id, Rc::clone(&call)));
+            self.entry = Some(self.calls.open.borrow_mut().add(self.id, Rc::clone(&call)));
         }
         self.call = Some(call);
         match (denial, introspection) {
@@ -169,10 +173,10 @@ impl Context for RequestContext {
     fn on_done(&mut self) -> bool {
         if let (Some(vm), Some(call)) = (&self.vm, self.call.take()) {
             if let Some(entry) = self.entry.take() {
-                vm.open_calls.borrow_mut().remove(entry);
+                self.calls.open.borrow_mut().remove(entry);
             }
             if let Some(call) = Rc::into_inner(call)
-                && let Some(call) = redirect::keep(vm, call.into_inner())
+                && let Some(call) = self.calls.redirected.borrow_mut().keep(call.into_inner())
             {
                 call.finish(vm);
             }

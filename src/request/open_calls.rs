@@ -74,6 +74,17 @@ impl OpenCalls {
         }
     }
 
+    /// Reports calls that are in progress for long, and ends those whose key is no longer valid. Only in callbacks of the root
+    /// context.
+    pub(super) fn supervise(&mut self, vm: &Vm, root: ContextId) {
+        let now = clock::monotonic();
+        let wall = vm.wall_clock(now);
+        self.check_changes(&mut vm.snapshot.borrow_mut(), wall);
+        self.scan(vm, now, wall);
+        let ended = self.end_invalid(root);
+        vm.metrics.add_calls_ended(ended);
+    }
+
     /// Marks the calls whose keys are no longer valid after the changes of the snapshot since the last check.
     fn check_changes(&mut self, snapshot: &mut SnapshotView, wall: UnixMillis) {
         let changes = snapshot.take_changes();
@@ -153,16 +164,4 @@ impl OpenCalls {
         }
         ended
     }
-}
-
-/// Reports calls that are in progress for long, and ends those whose key is no longer valid. Only in callbacks of the root
-/// context.
-pub(crate) fn supervise(vm: &Vm, root: ContextId) {
-    let now = clock::monotonic();
-    let wall = vm.wall_clock(now);
-    let mut calls = vm.open_calls.borrow_mut();
-    calls.check_changes(&mut vm.snapshot.borrow_mut(), wall);
-    calls.scan(vm, now, wall);
-    let ended = calls.end_invalid(root);
-    vm.metrics.add_calls_ended(ended);
 }

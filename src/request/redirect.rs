@@ -31,39 +31,42 @@ pub(crate) fn declare_state() {
     host::declare_request_state(STATE);
 }
 
-/// Keeps a call whose stream ends because of an internal redirect. Returns any other call. Only in the callback for the end of
-/// a request.
-pub(super) fn keep(vm: &Vm, call: CallRecord) -> Option<CallRecord> {
-    // Envoy follows redirects before any response reaches the filters.
-    if call.has_response() || host::property("response\0code_details").as_deref() != Some(REDIRECTED) {
-        return Some(call);
-    }
-    let token = host::random_u64();
-    host::set_filter_state(STATE, &token.to_le_bytes());
-    vm.redirected.borrow_mut().0.insert(token, (call, clock::monotonic()));
-    None
-}
+// === impl RedirectedCalls ===
 
-/// The call that a request continues, if it is one that Envoy has redirected. Only in the callback for request headers.
-pub(super) fn take(vm: &Vm, request: &RequestHeaders<'_>) -> Option<CallRecord> {
-    // The header saves other requests the look-up. It proves nothing.
-    if !request.has_original_url() {
-        return None;
+impl RedirectedCalls {
+    /// Keeps a call whose stream ends because of an internal redirect. Returns any other call. Only in the callback for the end
+    /// of a request.
+    pub(super) fn keep(&mut self, call: CallRecord) -> Option<CallRecord> {
+        // Envoy follows redirects before any response reaches the filters.
+        if call.has_response() || host::property("response\0code_details").as_deref() != Some(REDIRECTED) {
+            return Some(call);
+        }
+        let token = host::random_u64();
+        host::set_filter_state(STATE, &token.to_le_bytes());
+        self.0.insert(token, (call, clock::monotonic()));
+        None
     }
-    let token = host::property(STATE)?.try_into().ok()?;
-    vm.redirected.borrow_mut().0.remove(&u64::from_le_bytes(token)).map(|(call, _)| call)
-}
 
-/// Records the calls that no stream has continued for too long, or all of them.
-pub(crate) fn finish_abandoned(vm: &Vm, all: bool) {
-    if vm.redirected.borrow().0.is_empty() {
-        return;
+    /// The call that a request continues, if it is one that Envoy has redirected. Only in the callback for request headers.
+    pub(super) fn take(&mut self, request: &RequestHeaders<'_>) -> Option<CallRecord> {
+        // The header saves other requests the look-up. It proves nothing.
+        if !request.has_original_url() {
+            return None;
+        }
+        let token = host::property(STATE)?.try_into().ok()?;
+        self.0.remove(&u64::from_le_bytes(token)).map(|(call, _)| call)
     }
-    let now = clock::monotonic();
-    let is_abandoned =
-        |_: &u64, (_, since): &mut (CallRecord, MonotonicNanos)| all || now.since(*since) >= MAX_WAIT;
-    let abandoned: Vec<_> = vm.redirected.borrow_mut().0.extract_if(.., is_abandoned).collect();
-    for (_, (call, _)) in abandoned {
-        call.finish(vm);
+
+    /// Records the calls that no stream has continued for too long, or all of them.
+    pub(super) fn finish_abandoned(&mut self, vm: &Vm, all: bool) {
+        if self.0.is_empty() {
+            return;
+        }
+        let now = clock::monotonic();
+        let is_abandoned =
+            |_: &u64, (_, since): &mut (CallRecord, MonotonicNanos)| all || now.since(*since) >= MAX_WAIT;
+        for (_, (call, _)) in self.0.extract_if(.., is_abandoned) {
+            call.finish(vm);
+        }
     }
 }

@@ -1,0 +1,27 @@
+//! The calls that outlive a callback, shared by all requests of a VM and its root context.
+
+use std::cell::RefCell;
+
+use super::open_calls::OpenCalls;
+use super::redirect::RedirectedCalls;
+use crate::host::ContextId;
+use crate::vm::Vm;
+
+#[derive(Default)]
+pub(crate) struct Calls {
+    pub(super) open: RefCell<OpenCalls>,
+    pub(super) redirected: RefCell<RedirectedCalls>,
+}
+
+impl Calls {
+    /// Reports calls that are in progress for long, and ends those whose key is no longer valid. Only in callbacks of the root
+    /// context.
+    pub(crate) fn supervise(&self, vm: &Vm, root: ContextId) {
+        self.open.borrow_mut().supervise(vm, root);
+    }
+
+    /// Records the redirected calls that no stream has continued for too long, or all of them.
+    pub(crate) fn finish_abandoned(&self, vm: &Vm, all: bool) {
+        self.redirected.borrow_mut().finish_abandoned(vm, all);
+    }
+}
