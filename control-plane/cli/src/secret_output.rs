@@ -1,18 +1,21 @@
 //! Output of a new secret: on standard output, alone or not, or in a private file.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{Write, stdout};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::Value;
 
-use super::output::{Output, cell};
+use super::output::{Output, printable_lines};
 
 /// The file name of standard output.
 const STANDARD_OUTPUT: &str = "-";
+/// Mode bits that let the group or other users read a file.
+const READABLE_BY_OTHERS: u32 = 0o044;
 
 /// Arguments of a command that creates a secret.
 #[derive(Debug, Args)]
@@ -47,8 +50,12 @@ pub struct NewFile {
 // === impl SecretArgs ===
 
 impl SecretArgs {
-    /// Opens the destination before the secret is created, since a secret that cannot be written would be lost.
+    /// Opens the destination before the secret is created, since a secret that cannot be written would be lost, and one
+    /// in a file that other users can read would be disclosed.
     pub fn open(self, output: Output) -> anyhow::Result<SecretOutput> {
+        if self.output_file.as_deref().is_none_or(|path| path == Path::new(STANDARD_OUTPUT)) {
+            check_private(&standard_output()?)?;
+        }
         match self.output_file {
             None => Ok(SecretOutput::Printed),
             Some(path) if path == Path::new(STANDARD_OUTPUT) => {
@@ -95,7 +102,24 @@ impl SecretOutput {
 
 /// Prints only the secret as text, or the whole response as JSON.
 fn print(secret: &str, answer: &Value, output: Output) -> anyhow::Result<()> {
-    if output.json { output.print_json(answer) } else { output.print_text(&cell(secret)) }
+    if output.json { output.print_json(answer) } else { output.print_text(&printable_lines(secret)) }
+}
+
+#[expect(clippy::disallowed_methods, reason = "commands are synchronous")]
+fn standard_output() -> anyhow::Result<Metadata> {
+    Ok(File::from(stdout().as_fd().try_clone_to_owned()?).metadata()?)
+}
+
+/// Rejects a file that other users can read. Terminals and pipes are accepted.
+fn check_private(output: &Metadata) -> anyhow::Result<()> {
+    let mode = output.permissions().mode() & 0o777;
+    if output.is_file() && mode & READABLE_BY_OTHERS != 0 {
+        bail!(
+            "standard output is a file that other users can read (mode {mode:03o}), so no secret was requested: use \
+             --output-file, which creates a private file, or run umask 077 first"
+        );
+    }
+    Ok(())
 }
 
 /// Removes the member `secret` of a response.
@@ -200,6 +224,21 @@ mod tests {
         let error = format!("{error:#}");
         assert!(error.contains("to standard output instead") && !error.contains("s3cret"), "{error}");
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_no_place_for_a_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("redirected");
+        fs::write(&path, "").unwrap();
+        for (mode, accepted) in [(0o600, true), (0o620, true), (0o640, false), (0o604, false), (0o644, false)]
+        {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let checked = check_private(&fs::metadata(&path).unwrap()).map_err(|error| error.to_string());
+            assert_eq!(checked.is_ok(), accepted, "{mode:o}");
+            assert!(checked.err().is_none_or(|error| error.contains("--output-file")), "{mode:o}");
+        }
+        assert!(check_private(&fs::metadata("/dev/null").unwrap()).is_ok());
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use omf::commands;
 use omniflow_harness::process::Process;
@@ -44,12 +45,25 @@ impl Omf {
 
     /// Like [`Self::run`], with this standard input.
     async fn run_with(&mut self, words: &str, input: Stdio) -> Output {
+        let mut command = self.command(words);
+        command.stdin(input);
+        support::run(command).await
+    }
+
+    /// The same with its standard output in a file.
+    fn run_into(&mut self, words: &str, output: fs::File) -> Output {
+        let mut command = self.command(words);
+        command.stdin(Stdio::null()).stdout(output).stderr(Stdio::piped());
+        command.spawn().unwrap().wait_with_output().unwrap()
+    }
+
+    fn command(&mut self, words: &str) -> Command {
         let words: Vec<&str> = words.split(' ').collect();
         self.note(&words);
         let mut command = omf_command().unwrap();
         command.args(&words).current_dir(&self.folder);
-        command.env("OMF_URL", &self.url).env("OMF_TOKEN_FILE", &self.token_file).stdin(input);
-        support::run(command).await
+        command.env("OMF_URL", &self.url).env("OMF_TOKEN_FILE", &self.token_file);
+        command
     }
 
     /// Notes the longest command that these words begin with.
@@ -152,11 +166,9 @@ async fn leaks(omf: &mut Omf, stack: &Stack) {
     assert!(!said.contains(&secret) && !said.contains(&successor), "{said}");
     assert_eq!((status_of(stack, &secret).await, status_of(stack, &successor).await), (401, 200));
 
-    // A printed secret is the only output.
-    fs::write(omf.folder.join("paste"), format!("{successor} {successor}")).unwrap();
-    let third = omf.says("key leaked --scan paste --replace").await;
-    assert_eq!(status_of(stack, third.trim_end()).await, 200);
-    let digest = omniflow_policy::digest::Digest::of(third.trim_end().as_bytes()).to_hex();
+    let third = named_secrets(omf, &successor).await;
+    assert_eq!(status_of(stack, &third).await, 200);
+    let digest = omniflow_policy::digest::Digest::of(third.as_bytes()).to_hex();
     let answer = omf.json(&format!("key leaked --digest {digest} --version-only --json")).await;
     assert_eq!(
         (&answer["keys"][0]["key"]["name"], &answer["keys"][0]["revoked"]),
@@ -166,9 +178,43 @@ async fn leaks(omf: &mut Omf, stack: &Stack) {
     assert!(unknown.contains("no key matches this secret"), "{unknown}");
     omf.fails(2, "key leaked --scan paste --digest x").await;
     omf.fails(2, "key leaked --digest x --output-file y").await;
-    for secret in [secret, successor, third.trim_end().to_owned()] {
+    for secret in [secret, successor, third] {
         omf.secrets.push(secret);
     }
+}
+
+/// Replaces the keys of a text, whose new secrets have names, and are in no file that others can read. Returns the secret of
+/// `spilt-3`.
+async fn named_secrets(omf: &mut Omf, successor: &str) -> String {
+    let create = "key create --environment live --scope contacts:read --name";
+    let other = omf.says(&format!("{create} other")).await;
+    fs::write(omf.folder.join("paste"), format!("{successor} {successor} {other}")).unwrap();
+    let open = omf.folder.join("open");
+    fs::write(&open, "").unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
+    for line in [
+        "key leaked --scan paste --replace",
+        "key create --environment live --scope contacts:read --name open",
+    ] {
+        let output = omf.run_into(line, fs::OpenOptions::new().append(true).open(&open).unwrap());
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            !output.status.success() && error.contains("mode 644") && error.contains("--output-file"),
+            "{error}"
+        );
+    }
+    assert_eq!(fs::metadata(&open).unwrap().len(), 0);
+    omf.fails(1, "key show open").await;
+
+    let said = omf.says("key leaked --scan paste --replace --output-file replacements").await;
+    assert_eq!(fs::metadata(omf.folder.join("replacements")).unwrap().permissions().mode() & 0o777, 0o600);
+    let written = read(&omf.folder, "replacements");
+    let mut secrets: Vec<(&str, &str)> = written.lines().map(|line| line.split_once('\t').unwrap()).collect();
+    secrets.sort_unstable();
+    assert_eq!(secrets.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["other-2", "spilt-3"]);
+    assert!(secrets.iter().all(|(_, secret)| !said.contains(secret)), "{said}");
+    omf.secrets.extend([other.trim_end().to_owned(), secrets[0].1.to_owned()]);
+    secrets[1].1.to_owned()
 }
 
 async fn tokens(omf: &mut Omf) {

@@ -9,6 +9,7 @@ use omniflow_api_types::leak::{
 };
 use omniflow_api_types::values::{Digest, KeyStatus};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::create::IdempotencyArgs;
 use crate::client::{Call, Client, Method};
@@ -28,9 +29,11 @@ use crate::secret_output::{SecretArgs, SecretOutput, secret_location, without_se
         omf key leaked --scan access.log --dry-run\n  \
         git log -p | head -c 900000 | omf key leaked --scan -\n  \
         printf %s \"$KEY\" | omf key leaked --replace --output-file new-key\n  \
+        omf key leaked --scan access.log --replace --output-file new-keys\n  \
         omf key leaked --digest $(printf %s \"$KEY\" | sha256sum | cut -c-64) --version-only\n\n\
         The exit code is 1 if no key matches the secret, and 3 if some gateways do not enforce the revocation in time.\n\
-        The input of --scan may be up to 1 MiB and need not contain a key."
+        The input of --scan may be up to 1 MiB and need not contain a key.\n\n\
+        With --scan and --replace, each new secret is on a line of its own, after the name of its key and a tab."
 )]
 pub struct Leaked {
     /// SHA-256 of the secret, in 64 hexadecimal digits.
@@ -41,14 +44,14 @@ pub struct Leaked {
     /// File to search for secrets, or - for standard input.
     ///
     /// The text is sent to the control plane, which does not store it.
-    #[arg(long, value_name = "FILE", conflicts_with = "output_file")]
+    #[arg(long, value_name = "FILE")]
     scan: Option<String>,
     /// Revoke only the leaked versions, not the whole key.
     #[arg(long)]
     version_only: bool,
     /// Create a replacement key with the same settings and a new name.
     ///
-    /// Only its secret is printed to standard output, unless --output-file is set.
+    /// Only new secrets are printed to standard output, unless --output-file is set.
     #[arg(long)]
     replace: bool,
     #[command(flatten)]
@@ -102,7 +105,7 @@ pub(super) fn run(args: Leaked, client: &Client, output: Output) -> anyhow::Resu
     let text = describe(report, args.dry_run);
     match place {
         None => output.print_change(&answer, report.enforcement.as_ref(), |_| text)?,
-        Some(place) => deliver(place, &answer, &text, output)?,
+        Some(place) => deliver(place, &answer, &text, (args.scan.is_some(), output))?,
     }
     if args.scan.is_none() && report.keys.is_empty() {
         bail!(
@@ -117,12 +120,13 @@ fn text_of(content: Vec<u8>) -> String {
     String::from_utf8(content).unwrap_or_else(|error| STANDARD.encode(error.as_bytes()))
 }
 
-/// Writes the secrets of replacement keys. If they go to standard output, the report goes to standard error.
+/// Writes the secrets of replacement keys, with their names if `is_list`. If they go to standard output, the report goes to
+/// standard error.
 fn deliver(
     place: SecretOutput,
     answer: &Answer<LeakReportJson>,
     text: &str,
-    output: Output,
+    (is_list, output): (bool, Output),
 ) -> anyhow::Result<()> {
     let replacements = answer.body.keys.iter().filter_map(|leaked| leaked.replacement.as_ref());
     let secrets: Vec<(String, &str)> = replacements
@@ -134,18 +138,9 @@ fn deliver(
         return output.print_change(answer, enforcement, |_| String::new());
     }
     let alone = Output { json: false };
-    let file = match (place, secrets.as_slice()) {
-        (SecretOutput::Printed, secrets) => {
-            for (_, secret) in secrets {
-                alone.print_text(&cell(secret))?;
-            }
-            None
-        }
-        (_, []) => None,
-        (place, [(_, secret)]) => place.deliver(secret, &answer.json, alone)?,
-        (_, [..]) => bail!(
-            "there are several replacement keys, but --output-file holds only one: remove --output-file"
-        ),
+    let file = match content(&secrets, is_list) {
+        Some(content) => place.deliver(&content, &answer.json, alone)?,
+        None => None,
     };
     match (output.json, in_file) {
         (true, _) => output.print_json(&without_secrets(answer.json.clone()))?,
@@ -156,6 +151,16 @@ fn deliver(
         eprintln!("Created key {name}. {}", secret_location(file.as_deref()));
     }
     Ok(())
+}
+
+/// What is written of the secrets of these keys: a line for each with its name, or only the secret if there can be only one.
+fn content(secrets: &[(String, &str)], is_list: bool) -> Option<Zeroizing<String>> {
+    let lines = || secrets.iter().map(|(name, secret)| format!("{name}\t{secret}\n"));
+    Some(Zeroizing::new(match secrets {
+        [] => return None,
+        [(_, secret)] if !is_list => (*secret).to_owned(),
+        _ => lines().collect(),
+    }))
 }
 
 /// Removes the secrets of replacement keys from the JSON of a report.
@@ -309,6 +314,17 @@ mod tests {
 
     fn report(answer: &Value) -> LeakReportJson {
         serde_json::from_value(answer.clone()).unwrap()
+    }
+
+    #[test]
+    fn secrets_of_several_keys_have_names() {
+        let content =
+            |secrets: &[(String, &str)], is_list| content(secrets, is_list).map(|it| it.to_string());
+        let (a, b) = (("a b".to_owned(), "s1"), ("c".to_owned(), "s2"));
+        assert_eq!(content(&[], true), None);
+        assert_eq!(content(&[a.clone()], false).unwrap(), "s1");
+        assert_eq!(content(&[a.clone()], true).unwrap(), "a b\ts1\n");
+        assert_eq!(content(&[a, b], true).unwrap(), "a b\ts1\nc\ts2\n");
     }
 
     #[test]
