@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -77,10 +77,14 @@ impl Secure {
         Ok(value.context("no such metric")?.parse()?)
     }
 
-    fn run(&self, line: &str, url: &str) -> Result<String> {
+    fn output(&self, line: &str, url: &str) -> Result<Output> {
         let mut command = omf_command()?;
         command.args(line.split(' ')).args(["--url", url, "--token-file", "data/admin-token"]);
-        let output = command.current_dir(self.folder.path()).output()?;
+        Ok(command.current_dir(self.folder.path()).output()?)
+    }
+
+    fn run(&self, line: &str, url: &str) -> Result<String> {
+        let output = self.output(line, url)?;
         let error = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{error}");
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
@@ -154,6 +158,13 @@ async fn a_renewed_certificate_is_served_and_one_that_cannot_be_used_is_not() {
     assert!(
         refused.contains("is for another name") && refused.contains("(keys.example, 192.0.2.1)"),
         "{refused}"
+    );
+    let doctor = secure.output("doctor --ca-file ca.crt", &secure.url("https")).unwrap();
+    let checked = String::from_utf8_lossy(&doctor.stdout);
+    assert!(!doctor.status.success(), "{checked}");
+    assert!(
+        checked.contains("is for another name") && checked.contains("(keys.example, 192.0.2.1)"),
+        "{checked}"
     );
     let log = secure.process.log();
     assert!(!log.contains("PRIVATE KEY") && !log.contains("panicked"), "{log}");
@@ -277,31 +288,48 @@ fn operators_read_the_same_in_both_places() {
     assert_eq!(for_operators(), in_the_guide());
 }
 
-/// Starts a separate Envoy that fetches its snapshot over TLS, with these changes to the cluster, and revokes a key.
-async fn gateway_over_tls(change: impl FnOnce(&mut Value) + Send + 'static) {
-    let secure = Secure::start().await.unwrap();
-    let token = secure.omf("token create --name edge --role gateway").unwrap();
-    let key = secure.omf("key create --name ci --environment live --scope contacts:read").unwrap();
+/// A separate Envoy that fetches its snapshot over TLS.
+struct Gateway {
+    secure: Secure,
+    upstream: Upstream,
+    envoy: Envoy,
+    /// The secret of a key.
+    key: String,
+}
 
-    let ports = [Port::reserve().unwrap(), Port::reserve().unwrap(), Port::reserve().unwrap()];
-    let [port, admin, live] = ports.each_ref().map(Port::number);
-    let upstream = Upstream::start("live", live).unwrap();
-    let socket = socket(secure.folder.path().join("ca.crt"));
-    let options = EnvoyOptions {
-        control_plane_port: secure.port.number(),
-        live_port: live,
-        gateway_token: Some(token),
-        ..EnvoyOptions::new(secure.folder.path(), port, admin)
-    };
-    let options = options.edit(|config| {
-        let clusters = config["static_resources"]["clusters"].as_array_mut().context("no clusters")?;
-        let cluster = clusters.iter_mut().find(|cluster| cluster["name"] == "omniflow_control_plane");
-        let cluster = cluster.context("no such cluster")?;
-        cluster["transport_socket"] = socket;
-        change(cluster);
-        Ok(())
-    });
-    let envoy = Envoy::start(options).await.unwrap();
+impl Gateway {
+    /// Starts it with these changes to the cluster of the control plane.
+    async fn start(change: impl FnOnce(&mut Value) + Send + 'static) -> Self {
+        let secure = Secure::start().await.unwrap();
+        let token = secure.omf("token create --name edge --role gateway").unwrap();
+        let key = secure.omf("key create --name ci --environment live --scope contacts:read").unwrap();
+
+        let ports = [Port::reserve().unwrap(), Port::reserve().unwrap(), Port::reserve().unwrap()];
+        let [port, admin, live] = ports.each_ref().map(Port::number);
+        let upstream = Upstream::start("live", live).unwrap();
+        let socket = socket(secure.folder.path().join("ca.crt"));
+        let options = EnvoyOptions {
+            control_plane_port: secure.port.number(),
+            live_port: live,
+            gateway_token: Some(token),
+            ..EnvoyOptions::new(secure.folder.path(), port, admin)
+        };
+        let options = options.edit(|config| {
+            let clusters = config["static_resources"]["clusters"].as_array_mut().context("no clusters")?;
+            let cluster = clusters.iter_mut().find(|cluster| cluster["name"] == "omniflow_control_plane");
+            let cluster = cluster.context("no such cluster")?;
+            cluster["transport_socket"] = socket;
+            change(cluster);
+            Ok(())
+        });
+        let envoy = Envoy::start(options).await.unwrap();
+        Self { secure, upstream, envoy, key }
+    }
+}
+
+/// Has a gateway take its snapshot over TLS, and a key revoked, with these changes to the cluster.
+async fn gateway_over_tls(change: impl FnOnce(&mut Value) + Send + 'static) {
+    let Gateway { secure, upstream, envoy, key } = Gateway::start(change).await;
     eventually(WAIT, || async {
         let response = envoy.call(contacts(&key)).await?;
         ensure!(response.status == 200, "{}: {}", response.status, envoy.process().log_end(5));
@@ -324,6 +352,43 @@ async fn gateway_over_tls(change: impl FnOnce(&mut Value) + Send + 'static) {
     .await
     .unwrap();
     assert_eq!(envoy.call(Call::get(CONTACTS)).await.unwrap().status, 401);
+}
+
+/// How a cluster validates certificates.
+fn validation(cluster: &mut Value) -> &mut Value {
+    &mut cluster["transport_socket"]["typed_config"]["common_tls_context"]["validation_context"]
+}
+
+/// A certificate that Envoy rejects: what its log says.
+async fn rejected(change: impl FnOnce(&mut Value) + Send + 'static, expected: &str) {
+    let gateway = Gateway::start(change).await;
+    eventually(WAIT, async || {
+        let log = gateway.envoy.process().log();
+        ensure!(log.contains(expected), "{}", gateway.envoy.process().log_end(5));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(gateway.envoy.call(contacts(&gateway.key)).await.unwrap().status, 503);
+}
+
+#[tokio::test]
+async fn envoy_names_what_is_wrong_with_the_certificate() {
+    rejected(
+        |cluster| {
+            let names = &mut validation(cluster)["match_typed_subject_alt_names"];
+            names[0]["matcher"]["exact"] = json!("keys.example");
+        },
+        "its certificate is for another name",
+    )
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let stranger = Authority::new().publish(folder.path());
+    rejected(
+        move |cluster| validation(cluster)["trusted_ca"]["filename"] = json!(stranger),
+        "its certificate is not trusted",
+    )
+    .await;
 }
 
 #[tokio::test]

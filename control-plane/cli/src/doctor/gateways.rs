@@ -23,7 +23,8 @@ const TWO_DATES_PRECISION_MS: i64 = 2_000;
 pub(crate) fn check(client: &Client, now: UnixMillis, checks: &mut Vec<CheckResult>) {
     match client.list_all::<GatewayJson>("/v1/gateways") {
         Ok(gateways) if gateways.is_empty() => {
-            let message = "none seen in the last 24 hours: check Envoy's log and its gateway token";
+            let message =
+                "none seen in the last 24 hours: check Envoy's log for its gateway token and the certificate";
             checks.push(CheckResult::warning("gateways", message.to_owned()));
         }
         Ok(gateways) => checks.extend(gateways.iter().map(|gateway| check_gateway(gateway, now))),
