@@ -28,6 +28,10 @@ use crate::backup::{BackupError, BackupManifest, copy, read_only, regular_file, 
 use crate::columns::Columns;
 use crate::{AUDIT_FILE, MAIN_FILE, SqliteStore, at, lock, schema_check};
 
+mod revived;
+
+pub use self::revived::Revived;
+
 /// Copies in preparation; worthless after an interruption.
 const STAGING: &str = "restoring";
 /// Complete copies, which replace the databases.
@@ -57,17 +61,8 @@ pub struct Restored {
     pub revived: Option<Revived>,
 }
 
-/// The names of keys and tokens that are revoked in the replaced databases but not in the backup.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Revived {
-    /// Versions of keys: the name of the key and the number of the version.
-    pub versions: Vec<(String, u16)>,
-    /// Tokens.
-    pub tokens: Vec<String>,
-}
-
-/// Replaces the databases in `directory`, which no process may be using, with the backup. Existing databases are moved
-/// aside if `replace` is set.
+/// Replaces the databases in `directory`, which no process may be using, with the backup. Existing databases are moved aside if
+/// `replace` is set.
 pub async fn restore(
     backup: &Path,
     directory: &Path,
@@ -91,9 +86,9 @@ pub async fn restore(
         fs::remove_dir_all(&staging).map_err(at(&staging))?;
     }
     private::make_private_directory(&staging).map_err(at(&staging))?;
-    let staged = stage(backup, &manifest, &staging, last_version(directory).await, now).await;
-    let snapshot_version = match staged {
-        Ok(version) => version,
+    let staged = stage(backup, &manifest, (&staging, directory), now).await;
+    let (snapshot_version, revived) = match staged {
+        Ok(staged) => staged,
         Err(error) => {
             fs::remove_dir_all(&staging).map_err(at(&staging))?;
             return Err(error);
@@ -104,30 +99,24 @@ pub async fn restore(
     sync_directory(&staging).map_err(at(&staging))?;
     fs::rename(&staging, directory.join(READY)).map_err(at(&staging))?;
     finish(directory)?;
-    let aside = occupied.then(|| directory.join(aside));
-    let revived = match &aside {
-        // Unreadable databases may be the reason for the restore.
-        Some(aside) => revived(directory, aside).await.ok(),
-        None => None,
-    };
     Ok(Restored {
         installation: manifest.installation,
         with_audit: manifest.files.iter().any(|file| file.name == AUDIT_FILE),
         taken_at: manifest.taken_at,
-        aside,
+        aside: occupied.then(|| directory.join(aside)),
         snapshot_version,
         revived,
     })
 }
 
-/// Copies the databases, checks and migrates them, and sets the version of the next snapshot.
+/// Copies the databases, checks and migrates them, and sets the version of the next snapshot. Returns that version, and what
+/// is valid again in comparison with the databases in `directory`.
 async fn stage(
     backup: &Path,
     manifest: &BackupManifest,
-    staging: &Path,
-    last_version: Option<u64>,
+    (staging, directory): (&Path, &Path),
     now: UnixMillis,
-) -> std::result::Result<u64, BackupError> {
+) -> std::result::Result<(u64, Option<Revived>), BackupError> {
     for file in &manifest.files {
         let (from, to) = (backup.join(&file.name), staging.join(&file.name));
         let target = private::open_private(&to).map_err(at(&to))?;
@@ -147,8 +136,14 @@ async fn stage(
     }
     let store = SqliteStore::open(staging).await?;
     let foreign = schema_check::foreign(&store, &staging.join(SCRATCH)).await?;
+    let mut revived = None;
     let set = match foreign {
-        None => set_version(&store, manifest, last_version, now).await,
+        None => {
+            // Unreadable databases may be the reason for the restore.
+            revived = Revived::read(&staging.join(MAIN_FILE), &directory.join(MAIN_FILE)).await.ok();
+            let last_version = last_version(directory).await;
+            set_version(&store, manifest, (last_version, revived.as_ref()), now).await
+        }
         Some(_) => Ok(Err("it contains a trigger, table or index that no release creates".to_owned())),
     };
     store.close().await;
@@ -162,7 +157,7 @@ async fn stage(
             return Err(at(&log)(io::Error::other("not checkpointed into its database; retry")).into());
         }
     }
-    Ok(version)
+    Ok((version, revived))
 }
 
 /// Sets the version above every version that a gateway can have (see "A restore" in docs/ARCHITECTURE.md), and adds the restore
@@ -170,7 +165,7 @@ async fn stage(
 async fn set_version(
     store: &SqliteStore,
     manifest: &BackupManifest,
-    last_version: Option<u64>,
+    (last_version, revived): (Option<u64>, Option<&Revived>),
     now: UnixMillis,
 ) -> Result<std::result::Result<u64, String>> {
     let stored = store.installation().await?;
@@ -182,13 +177,16 @@ async fn set_version(
     }
     let plausible = now.0.saturating_add(MAX_LEAD_MS);
     let version = stored.snapshot_version.max(last_version.unwrap_or(0)).max(plausible).saturating_add(1);
+    let mut after = revived.map(Revived::fields).unwrap_or_default();
+    after.insert("backup_taken_at".to_owned(), manifest.taken_at.as_str().into());
+    after.insert("snapshot_version".to_owned(), version.into());
     let event = NewAdminEvent {
         time: now,
         principal: PrincipalRef { id: None, name: PRINCIPAL.to_owned() },
         action: Action::InstallationRestored,
         subject: Subject { id: stored.id.to_string(), name: stored.key_prefix.as_str().to_owned() },
         before: last_version.map(|version| json!({"snapshot_version": version})),
-        after: Some(json!({"backup_taken_at": manifest.taken_at, "snapshot_version": version})),
+        after: Some(after.into()),
     };
     let mut transaction = store.main.begin().await?;
     transaction.set_snapshot_version(version, now).await?;
@@ -242,43 +240,6 @@ async fn last_version(directory: &Path) -> Option<u64> {
         row.map_err(StoreError::backend)?.column::<i64, _>(0)
     };
     u64::try_from(read.await.ok()?).ok().filter(|version| can_follow(*version))
-}
-
-/// Compares the restored database with the one that it replaced.
-async fn revived(directory: &Path, aside: &Path) -> Result<Revived> {
-    let replaced = aside.join(MAIN_FILE);
-    let mut reader = read_only(&directory.join(MAIN_FILE)).await?;
-    let read = async {
-        let path: Vec<u8> = replaced.as_os_str().as_encoded_bytes().into();
-        sqlx::query("ATTACH DATABASE ? AS replaced")
-            .bind(path)
-            .execute(&mut reader)
-            .await
-            .map_err(StoreError::backend)?;
-        let versions = sqlx::query(
-            "SELECT k.name, v.version FROM key_versions v JOIN keys k ON k.id = v.key_id \
-             JOIN replaced.key_versions r ON r.key_id = v.key_id AND r.version = v.version \
-             WHERE v.revoked_at IS NULL AND r.revoked_at IS NOT NULL ORDER BY 1, 2",
-        )
-        .fetch_all(&mut reader)
-        .await
-        .map_err(StoreError::backend)?;
-        let tokens = sqlx::query(
-            "SELECT name FROM tokens WHERE id NOT IN (SELECT id FROM replaced.tokens) \
-             AND (SELECT id FROM installation) = (SELECT id FROM replaced.installation) ORDER BY 1",
-        )
-        .fetch_all(&mut reader)
-        .await
-        .map_err(StoreError::backend)?;
-        let version = |row: &sqlx::sqlite::SqliteRow| Ok((row.column(0)?, row.column(1)?));
-        Ok(Revived {
-            versions: versions.iter().map(version).collect::<Result<_>>()?,
-            tokens: tokens.iter().map(|row| row.column(0)).collect::<Result<_>>()?,
-        })
-    }
-    .await;
-    reader.close().await.map_err(StoreError::backend)?;
-    read
 }
 
 /// A name that is not taken.

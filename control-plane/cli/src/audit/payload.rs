@@ -8,11 +8,14 @@ use crate::client::{Call, Client, Method};
 use crate::output::{Answer, Output, cell, printable_lines};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Requires a token with the auditor role. Each read is recorded in the admin log.\n\n\
+#[command(
+    after_help = "Requires a token with the auditor role, which an owner can create. Each read is recorded in the admin log.\n\n\
     Examples:\n  \
     omf audit --key ci --json | jq -r '.items[0].id'\n  \
-    omf audit payload 1207\n  \
-    omf audit payload 1207 --json | jq -r .body")]
+    omf token create --name compliance --role auditor --output-file auditor-token\n  \
+    omf audit payload 1207 --token-file auditor-token\n  \
+    omf audit payload 1207 --json | jq -r .body"
+)]
 pub(super) struct Payload {
     /// ID of the record.
     record: u64,

@@ -147,6 +147,13 @@ async fn what_a_restore_makes_valid_again_is_named() {
     let expected =
         Revived { versions: vec![(key(1).name.to_string(), 1)], tokens: vec![token(1).name.to_string()] };
     assert_eq!(restored.revived, Some(expected));
+    let store = SqliteStore::open(folder.path()).await.unwrap();
+    let noted = store.admin_events(&AdminLogFilter::default(), None, 1).await.unwrap();
+    let after = noted[0].noted.after.clone().unwrap();
+    assert_eq!(after["revived_keys"], json!([format!("{} version 1", key(1).name)]));
+    assert_eq!(after["revived_tokens"], json!([token(1).name]));
+    store.close().await;
+    drop(store);
     let unused = room.path().join("unused");
     assert_eq!(restore(&backup, &unused, false, NOW).await.unwrap().revived, None);
 }
@@ -282,7 +289,9 @@ async fn restore_is_in_the_admin_log() {
     assert_eq!((noted.action, noted.time), (Action::InstallationRestored, NOW));
     assert_eq!(noted.principal, PrincipalRef { id: None, name: "omf db restore".to_owned() });
     assert_eq!(noted.before, Some(json!({"snapshot_version": first})));
-    let after = json!({"backup_taken_at": TAKEN, "snapshot_version": second});
+    let after = json!({
+        "backup_taken_at": TAKEN, "snapshot_version": second, "revived_keys": [], "revived_tokens": [],
+    });
     assert_eq!(noted.after, Some(after));
 }
 
