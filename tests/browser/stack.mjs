@@ -8,9 +8,12 @@ import { fileURLToPath } from 'node:url';
 const root = process.env.OMF_ROOT ?? path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 const target = process.env.CARGO_TARGET_DIR ?? path.join(root, 'target');
 
-/** Starts one. `stop` ends it; it also ends when this process does. */
-export async function startStack() {
-  const child = spawn(path.join(target, 'debug', 'omniflow-stack'), {
+/**
+ * Starts one. `stop` ends it; it also ends when this process does. With an origin, its gateway allows the scripts of that
+ * origin by the CORS configuration of envoy/operator.yaml.
+ */
+export async function startStack(origin) {
+  const child = spawn(path.join(target, 'debug', 'omniflow-stack'), origin ? [origin] : [], {
     cwd: root,
     env: { ...process.env, OMF_ROOT: root },
     stdio: ['pipe', 'pipe', 'inherit'],

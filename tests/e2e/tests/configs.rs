@@ -130,3 +130,23 @@ fn each_filter_chain(value: &Value, visit: &mut impl FnMut(&[Value])) {
 fn kind(filter: &Value) -> &str {
     filter.pointer("/typed_config/@type").and_then(Value::as_str).unwrap_or_default()
 }
+
+/// The guide and the comments of `operator.yaml` show the same configuration for browsers.
+#[test]
+fn cors_is_the_same_in_the_guide_and_the_configuration() {
+    let guide = fs::read_to_string(paths::root().join("docs/guides/cors-and-caches.md")).unwrap();
+    let snippets: Vec<Value> = guide
+        .split("```yaml\n")
+        .skip(1)
+        .map(|rest| bootstrap::parse(rest.split("```").next().unwrap()).unwrap())
+        .collect();
+    let operator = fs::read_to_string(paths::configuration("operator.yaml")).unwrap();
+    let filter = bootstrap::commented(&operator, "- name: envoy.filters.http.cors").unwrap();
+    assert_eq!(snippets[0]["http_filters"][0], filter[0]);
+    let policy = bootstrap::commented(&operator, "typed_per_filter_config:").unwrap();
+    assert_eq!(snippets[1]["virtual_hosts"][0]["typed_per_filter_config"], policy["typed_per_filter_config"]);
+    let folder = tempfile::tempdir().unwrap();
+    let options = options("operator.yaml", &folder)
+        .edit(move |config| bootstrap::allow_origin(config, &operator, "https://app.example.com"));
+    options.validate().unwrap();
+}

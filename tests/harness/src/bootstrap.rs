@@ -34,6 +34,35 @@ pub fn parse(yaml: &str) -> Result<Value> {
     serde_saphyr::from_str(yaml).map_err(|error| anyhow::anyhow!("the configuration is not YAML: {error}"))
 }
 
+/// Reads the YAML in a comment that begins with this line, up to the first line that is not part of it.
+pub fn commented(text: &str, first: &str) -> Result<Value> {
+    let mut lines =
+        text.lines().skip_while(|line| line.trim_start().strip_prefix("# ") != Some(first)).peekable();
+    let indent =
+        lines.peek().and_then(|line| line.find('#')).with_context(|| format!("no comment {first:?}"))?;
+    let comment = |line: &str| line.get(indent..)?.strip_prefix("# ").map(str::to_owned);
+    let is_item = first.starts_with("- ");
+    let mut yaml: Vec<String> = lines.next().and_then(comment).into_iter().collect();
+    yaml.extend(lines.map_while(comment).take_while(|line| !is_item || line.starts_with(' ')));
+    parse(&yaml.join("\n"))
+}
+
+/// Switches on the CORS configuration that `operator.yaml` has as a comment, for this origin.
+pub fn allow_origin(bootstrap: &mut Value, operator: &str, origin: &str) -> Result<()> {
+    let mut filter = commented(operator, "- name: envoy.filters.http.cors")?;
+    http_filters(bootstrap)?.insert(0, filter.get_mut(0).context("no filter")?.take());
+    let mut policy = commented(operator, "typed_per_filter_config:")?;
+    let origins = policy
+        .pointer_mut("/typed_per_filter_config/envoy.filters.http.cors/allow_origin_string_match/0/exact")
+        .context("no origin")?;
+    *origins = origin.into();
+    let manager = connection_manager(bootstrap)?;
+    let host = manager.get_mut("route_config").and_then(|config| config.pointer_mut("/virtual_hosts/0"));
+    let host = host.and_then(Value::as_object_mut).context("no virtual host")?;
+    host.extend(policy.as_object().context("no policy")?.clone());
+    Ok(())
+}
+
 /// The typed configuration of the HTTP connection manager of the first listener.
 pub fn connection_manager(bootstrap: &mut Value) -> Result<&mut Map<String, Value>> {
     object_at(bootstrap, "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config")

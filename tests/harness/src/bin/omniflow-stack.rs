@@ -1,11 +1,13 @@
 //! A complete installation for tests in other languages: starts it on free ports, prints one line of JSON with its
-//! addresses and the owner's token, and stops it when standard input is closed.
+//! addresses and the owner's token, and stops it when standard input is closed. With an origin as its argument, Envoy has the
+//! CORS configuration of `envoy/operator.yaml` for that origin.
 
 use std::process::ExitCode;
 use std::{io, thread};
 
 use anyhow::Result;
 use omniflow_harness::stack::{Stack, StackOptions};
+use omniflow_harness::{bootstrap, paths};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -33,7 +35,12 @@ async fn run() -> Result<()> {
 }
 
 async fn serve() -> Result<()> {
-    let stack = Stack::start(StackOptions::workers(2)).await?;
+    let mut options = StackOptions::workers(2);
+    if let Some(origin) = std::env::args().nth(1) {
+        let operator = std::fs::read_to_string(paths::configuration("operator.yaml"))?;
+        options.edits.push(Box::new(move |config| bootstrap::allow_origin(config, &operator, &origin)));
+    }
+    let stack = Stack::start(options).await?;
     println!(
         "{}",
         json!({
