@@ -224,9 +224,12 @@ mod tests {
                 })
             })
             .collect();
-        while store.main.scanners.pool.num_idle() > 0 || store.audit.scanners.pool.num_idle() > 0 {
-            tokio::task::yield_now().await;
-        }
+        let all_scanners_run = async {
+            while store.main.scanners.pool.num_idle() > 0 || store.audit.scanners.pool.num_idle() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), all_scanners_run).await.unwrap();
         let reads = async {
             for _ in 0..20 {
                 store.last_used(&[uuid::Uuid::nil()]).await.unwrap();

@@ -172,10 +172,13 @@ impl TestServer {
 
     /// Returns once a gateway is waiting for the response to this poll.
     pub async fn until_connected(&self, poll: &tokio::task::JoinHandle<Answer>) {
-        while !self.has_connected_gateway().await {
-            assert!(!poll.is_finished(), "it was answered at once");
-            tokio::task::yield_now().await;
-        }
+        let connected = async {
+            while !self.has_connected_gateway().await {
+                assert!(!poll.is_finished(), "it was answered at once");
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), connected).await.expect("no gateway is connected");
     }
 
     /// Whether the API reports that the first gateway is waiting for a response.
