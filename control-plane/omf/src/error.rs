@@ -56,12 +56,16 @@ pub enum ServerError {
     Ended(#[from] JoinError),
 }
 
-/// The message of a store error, with the flag to set if the data directory is in use.
+/// The message of a store error, with what to do if the data directory is in use or of a newer release.
 pub(crate) fn describe_store_error(error: &StoreError) -> String {
     match error {
         StoreError::InUse(_) => {
             format!("{error}; stop that process or choose another directory with --data-dir")
         }
+        StoreError::NewerRelease { .. } => format!(
+            "{error}; use that release or a newer one, or go back with the backup taken before the upgrade: omf db restore \
+             BACKUP --replace"
+        ),
         error => error.to_string(),
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
     SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
@@ -85,6 +85,15 @@ pub(crate) fn audit_migrations() -> Migrator {
     Migrator::with_migrations(vec![migration(1, "schema", include_str!("../migrations/audit.sql"))])
 }
 
+/// The error of a migration of the database at this path.
+pub(crate) fn migration_error(path: &Path, error: MigrateError) -> StoreError {
+    let database = path.display().to_string();
+    match error {
+        MigrateError::VersionMissing(version) => StoreError::NewerRelease { database, version },
+        source => StoreError::Migration { database, source: Box::new(source) },
+    }
+}
+
 fn migration(version: i64, description: &'static str, sql: &'static str) -> Migration {
     Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
 }
@@ -120,10 +129,7 @@ impl Database {
             .pragma("cache_size", WRITER_CACHE)
             .pragma("wal_autocheckpoint", log_pages.to_string());
         let mut writer = SqliteConnection::connect_with(&making).await.map_err(StoreError::backend)?;
-        migrations.run(&mut writer).await.map_err(|source| StoreError::Migration {
-            database: path.display().to_string(),
-            source: Box::new(source),
-        })?;
+        migrations.run(&mut writer).await.map_err(|error| migration_error(path, error))?;
         let mut readers = SqlitePoolOptions::new().max_connections(READERS);
         if let Some(audit) = audit {
             let audit: Arc<[u8]> = audit.as_os_str().as_encoded_bytes().into();

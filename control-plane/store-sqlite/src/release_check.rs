@@ -9,7 +9,7 @@ use omniflow_store::{Result, StoreError};
 
 use crate::backup::read_only;
 use crate::columns::Columns;
-use crate::database::{audit_migrations, main_migrations};
+use crate::database::{audit_migrations, main_migrations, migration_error};
 use crate::{AUDIT_FILE, MAIN_FILE};
 
 /// Checks that no newer release has written the databases in `directory`. Databases that do not exist pass.
@@ -22,9 +22,8 @@ pub async fn check_release(directory: &Path) -> Result<()> {
         let path = directory.join(name);
         if path.exists() {
             let unknown = unknown_migration(&path, &migrations).await?;
-            if let Some(source) = unknown {
-                let database = path.display().to_string();
-                return Err(StoreError::Migration { database, source: Box::new(source) });
+            if let Some(error) = unknown {
+                return Err(migration_error(&path, error));
             }
         }
     }

@@ -69,5 +69,5 @@ async fn database_of_a_newer_release_is_rejected() {
     store.close().await;
     drop(store);
     let refused = SqliteStore::open(folder.path()).await;
-    assert!(matches!(refused, Err(StoreError::Migration { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(StoreError::NewerRelease { version: 99, .. })), "{refused:?}");
 }

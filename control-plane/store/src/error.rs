@@ -24,7 +24,15 @@ pub enum StoreError {
         /// The error of the operating system.
         source: io::Error,
     },
-    /// The database was written by a newer release, or its migrations were altered.
+    /// The database was written by a newer release, which has a migration that this one does not know.
+    #[error("the database {database} was written by a newer release (migration {version})")]
+    NewerRelease {
+        /// The database: a path or a URL without its password.
+        database: String,
+        /// The migration.
+        version: i64,
+    },
+    /// The migrations of the database were altered, or one of them failed.
     #[error("the database {database} cannot be migrated to this release's schema: {source}")]
     Migration {
         /// The database: a path or a URL without its password.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use omniflow_policy::time::UnixMillis;
 
 use super::{Resolution, Setting};
+use crate::error::describe_store_error;
 use omniflow_http_client::read_ca_file;
 use omniflow_net::tls::{self, Certificate, TlsFiles};
 use omniflow_outbound::otlp;
@@ -109,9 +110,7 @@ fn openable(data_dir: &Path) -> Result<(), String> {
         let check = scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| error.to_string())?;
-            runtime.block_on(check_release(data_dir)).map_err(|error| {
-                format!("{error}; use the release that wrote it or a newer one, or restore a backup of this release")
-            })
+            runtime.block_on(check_release(data_dir)).map_err(|error| describe_store_error(&error))
         });
         check.join().unwrap_or_else(|_| Err("its databases cannot be checked".to_owned()))
     })
