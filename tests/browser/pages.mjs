@@ -39,7 +39,7 @@ export async function fill(stack, description = MARKUP) {
   const sent = (await api(stack, 'GET', '/v1/audit?method=POST')).items[0];
   return {
     key: used.key.id, rotated: rotated.key.id, token: auditor.token.id, auditor: auditor.secret, admin: admin.secret,
-    version: enforcement.version, refused: refused.id, sent: sent.id,
+    version: enforcement.version, gateway: enforcement.items[0].id, refused: refused.id, sent: sent.id,
   };
 }
 
@@ -75,5 +75,6 @@ export const PAGES = [
   { name: 'policy-versions', path: () => '/policy/versions', section: '/policy' },
   { name: 'policy-version', path: () => '/policy/versions/1', section: '/policy' },
   { name: 'gateways', path: () => '/gateways', section: '/gateways' },
+  { name: 'gateway-remove', path: ({ gateway }) => `/gateways/remove?id=${encodeURIComponent(gateway)}`, section: '/gateways' },
   { name: 'not-found', path: () => '/nothing-here', section: null },
 ];

@@ -77,7 +77,7 @@ pub struct EnforcementJson {
     pub complete: bool,
     /// Version of the snapshot.
     pub version: u64,
-    /// The gateways that may still be serving requests. `?wait=` does not wait for those whose state is `silent`,
+    /// The gateways that may still be serving requests. `?wait=` does not wait for those whose state is `ahead`, `silent`,
     /// `token_expired` or `token_revoked`.
     pub gateways: Vec<GatewayEnforcementJson>,
 }

@@ -86,6 +86,11 @@ const CODES: [(ProblemCode, u16, &str); 35] = [
         "The path does not support this method. The `Allow` header lists the methods that it supports.",
     ),
     (
+        UseCase(ErrorCode::VersionNotPublished),
+        409,
+        "The gateway reports a snapshot version that this control plane has not published. See [the protocol](gateway-protocol.md#post-gatewayv1poll).",
+    ),
+    (
         UseCase(ErrorCode::NameTaken),
         409,
         "Another key, or another token, has this name. Names of revoked keys cannot be reused.",

@@ -99,7 +99,7 @@ schemas! {
     KeyOrder: "Sort order: by creation time, or by name (compared byte by byte)." = words(Order::ALL.map(Order::as_str));
     VersionStatus: "`active`: accepted; `rotating`: accepted until its overlap ends; `revoked`: revoked; `expired`: no longer accepted, but not revoked."
         = words(Status::ALL.map(Status::as_str));
-    GatewayState: "`in_step`: live, and all workers enforce the published version; `behind`: live, but not all do; `silent`: no request for longer than the lease; `token_expired`, `token_revoked`: its requests to the control plane are rejected, but it may still be serving clients; `ended`: its connection closed when it had no audit records left to send, and it has sent nothing for longer than the lease."
+    GatewayState: "`in_step`: live, and all workers enforce the published version; `behind`: live, but not all do; `ahead`: it reports a version that this control plane has not published, so its polls are refused; `silent`: no request for longer than the lease; `token_expired`, `token_revoked`: its requests to the control plane are rejected, but it may still be serving clients; `ended`: its connection closed when it had no audit records left to send, and it has sent nothing for longer than the lease."
         = words(Liveness::ALL.map(Liveness::as_str));
     Role: "Role of a token." = words(TokenRole::ALL.map(TokenRole::as_str));
     Action: "Kind of change." = words(AdminAction::ALL.map(AdminAction::as_str));

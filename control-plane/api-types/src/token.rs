@@ -7,6 +7,7 @@ use zeroize::Zeroize;
 
 use super::schema;
 use super::time::Time;
+use omniflow_domain::gateway::RequestCounts;
 use omniflow_domain::gateway_pattern::GatewayPattern;
 use omniflow_domain::name::Name;
 use omniflow_domain::token::{Role, Token};
@@ -56,6 +57,19 @@ pub struct TokenJson {
     /// When the token expires; null if it never expires.
     #[schema(value_type = Option<schema::Instant>, required = true)]
     pub expires_at: Option<Time>,
+    /// Requests of gateways with the token since the control plane started; null for another role than `gateway`.
+    #[schema(required = true)]
+    pub gateway_requests: Option<GatewayRequestsJson>,
+}
+
+/// Requests of gateways with a token since the control plane started.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[schema(as = GatewayRequests)]
+pub struct GatewayRequestsJson {
+    /// Polls.
+    pub polls: u64,
+    /// Polls, reports and batches that were refused because of the token, the number of runs or the version.
+    pub refused: u64,
 }
 
 /// A new token with its secret. The secret is shown only once.
@@ -74,6 +88,14 @@ impl Drop for CreatedToken {
     }
 }
 
+// === impl GatewayRequestsJson ===
+
+impl From<RequestCounts> for GatewayRequestsJson {
+    fn from(RequestCounts { polls, refused }: RequestCounts) -> Self {
+        Self { polls, refused }
+    }
+}
+
 // === impl TokenJson ===
 
 impl From<Token> for TokenJson {
@@ -86,6 +108,7 @@ impl From<Token> for TokenJson {
             created_by: token.created_by,
             created_at: Time(token.created_at),
             expires_at: token.expires_at.map(Time),
+            gateway_requests: (token.role == Role::Gateway).then(GatewayRequestsJson::default),
         }
     }
 }

@@ -16,7 +16,7 @@ use super::params::{IdempotencyKey, TokenPath};
 use super::problem::Problem;
 use omniflow_api_types::page::Page;
 use omniflow_api_types::parameters::PageParameters;
-use omniflow_api_types::token::{CreateToken, CreatedToken, TokenJson};
+use omniflow_api_types::token::{CreateToken, CreatedToken, GatewayRequestsJson, TokenJson};
 use omniflow_domain::error::Error;
 use omniflow_service::tokens::{self, TokenText, Tokens};
 
@@ -38,7 +38,11 @@ pub(super) async fn list(
     StrictQuery(query): StrictQuery<PageParameters>,
 ) -> Result<Json<Page<TokenJson>>, Problem> {
     let page = tokens.list(query.parse()?).await?;
-    Ok(Json(Page::json(page, TokenJson::from)))
+    let json = |token| {
+        let requests = tokens.gateway_requests(&token).map(GatewayRequestsJson::from);
+        TokenJson { gateway_requests: requests, ..token.into() }
+    };
+    Ok(Json(Page::json(page, json)))
 }
 
 /// Create a token.

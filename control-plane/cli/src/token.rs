@@ -61,6 +61,8 @@ const COLUMNS: &[Column<TokenJson>] = &[
     ("CREATED", |token| cell(token.created_at)),
     ("BY", |token| cell(&token.created_by)),
     ("EXPIRES", |token| cell_or_none(token.expires_at)),
+    ("POLLS", |token| cell_or_none(token.gateway_requests.map(|requests| requests.polls))),
+    ("REFUSED", |token| cell_or_none(token.gateway_requests.map(|requests| requests.refused))),
     ("ID", |token| cell(token.id)),
 ];
 

@@ -18,13 +18,14 @@ use super::form::{
     ATTEMPT, Form, FormError, Labelled, attempt, error_at, general_error, invalid_fields, lifetime,
     lifetimes, new_attempt,
 };
-use super::format::{Ago, At};
+use super::format::{Ago, At, Count};
 use super::layout::Layout;
 use super::list_query::page_request;
 use super::page::{Page, PageResult};
 use super::routes::{OWNER, PageRoutes};
 use crate::state::Console;
 use omniflow_domain::error::{Error, ErrorCode};
+use omniflow_domain::gateway::RequestCounts;
 use omniflow_domain::gateway_pattern::GatewayPattern;
 use omniflow_domain::token::{Role, Token};
 use omniflow_service::tokens::{CreateToken, TokenText, Tokens};
@@ -68,12 +69,21 @@ struct Row {
     role: Role,
     /// The gateways that it is valid for; empty for any.
     gateways: String,
+    /// The requests of gateways with it, for the role gateway.
+    requests: Option<Requests>,
     created_by: String,
     created: At,
     expires: Option<Ago>,
     is_over: bool,
     /// Whether this session was started with it.
     is_own: bool,
+}
+
+/// Requests of gateways since the control plane started.
+struct Requests {
+    polls: Count,
+    refused: Count,
+    is_refused: bool,
 }
 
 #[derive(Template)]
@@ -131,6 +141,11 @@ async fn list(
         id: token.id.to_string(),
         name: token.name.to_string(),
         role: token.role,
+        requests: tokens.gateway_requests(&token).map(|RequestCounts { polls, refused }| Requests {
+            polls: Count(polls),
+            refused: Count(refused),
+            is_refused: refused > 0,
+        }),
         gateways: token.gateways.iter().map(GatewayPattern::as_str).collect::<Vec<_>>().join(", "),
         created_by: token.created_by,
         created: At(token.created_at),

@@ -44,6 +44,8 @@ codes! {
         "The token is not valid for a gateway with this name.",
     GatewayOfOtherToken "gateway_of_other_token":
         "This gateway process uses another token, which is still valid and permitted for it.",
+    VersionNotPublished "version_not_published":
+        "The gateway reports a snapshot version that this control plane has not published.",
     NotFound "not_found":
         "There is no such key, version, token, gateway, record or chunk.",
     NameTaken "name_taken":

@@ -53,6 +53,15 @@ pub struct GatewayToken {
     pub digest: Digest,
 }
 
+/// Requests with one gateway token since the control plane started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestCounts {
+    /// Polls.
+    pub polls: u64,
+    /// Polls, reports and batches that were refused because of the token, the number of runs or the version.
+    pub refused: u64,
+}
+
 /// The known facts about one run of a gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayStatus {
@@ -86,6 +95,8 @@ pub enum GatewayState {
     InStep,
     /// Live, but not all its workers enforce the published version, or it has not reported any workers.
     Behind,
+    /// It holds a version that this control plane has not published, so its polls are refused. It may still serve.
+    Ahead,
     /// No request for longer than the lease. It may still serve.
     Silent,
     /// Its token has expired, so its requests are rejected. It may still serve.
@@ -131,14 +142,22 @@ pub struct GatewayEnforcement {
 
 impl GatewayState {
     /// All states.
-    pub const ALL: [Self; 6] =
-        [Self::InStep, Self::Behind, Self::Silent, Self::TokenExpired, Self::TokenRevoked, Self::Ended];
+    pub const ALL: [Self; 7] = [
+        Self::InStep,
+        Self::Behind,
+        Self::Ahead,
+        Self::Silent,
+        Self::TokenExpired,
+        Self::TokenRevoked,
+        Self::Ended,
+    ];
 
     /// The stable code, such as `in_step`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InStep => "in_step",
             Self::Behind => "behind",
+            Self::Ahead => "ahead",
             Self::Silent => "silent",
             Self::TokenExpired => "token_expired",
             Self::TokenRevoked => "token_revoked",
@@ -151,6 +170,7 @@ impl GatewayState {
         match self {
             Self::InStep => "in step",
             Self::Behind => "behind",
+            Self::Ahead => "rejected: version not published",
             Self::Silent => "silent",
             Self::TokenExpired => "rejected: token expired",
             Self::TokenRevoked => "rejected: token revoked",

@@ -105,7 +105,7 @@ async fn a_restarted_control_plane_waits_for_the_gateways_that_it_knew() {
 async fn a_gateway_that_does_not_come_back_is_waited_for_until_its_lease_is_over() {
     let server = TestServer::new().await;
     server.key("ci").await;
-    server.app.fleet.reported(&report(), true);
+    server.app.fleet.reported(&report(), omniflow_service::fleet::Claims::ALL);
     server.app.fleet.memorise(&*server.app.store).await.unwrap();
     let server = server.restart().await;
     server.pass(Duration::from_secs(60));
@@ -179,7 +179,7 @@ async fn requests_before_the_image_is_built_get_retry_after() {
 /// A restored database continues above every version that gateways have, so none of them receives a delta to it.
 #[tokio::test]
 async fn gateway_takes_the_whole_image_after_a_restore() {
-    use omniflow_domain::version::MAX_LEAD_MS;
+    use omniflow_domain::version::RESTORE_LEAD_MS;
     use omniflow_policy::gateway::MANIFEST_MEDIA_TYPE;
     use omniflow_policy::time::UnixMillis;
     use omniflow_store_sqlite::{back_up, restore};
@@ -210,7 +210,7 @@ async fn gateway_takes_the_whole_image_after_a_restore() {
     let answer = server.call(request(Method::POST, "/gateway/v1/poll", token, Some(body))).await;
     assert_eq!(answer.headers["content-type"], MANIFEST_MEDIA_TYPE, "no delta leads there");
     let version = server.app.publisher.publication.version().unwrap();
-    assert!(version > held + MAX_LEAD_MS, "{version}");
+    assert!(version > held + RESTORE_LEAD_MS, "{version}");
 }
 
 /// A poll from a gateway.

@@ -65,8 +65,10 @@ pub struct Metrics {
     pub keys: KeyCounts,
     /// Gateways by state, and those whose token expires soon.
     pub gateways: GatewayCounts,
+    /// Polls of gateways since the process started.
+    pub gateway_polls: u64,
     /// Requests of gateways that were refused since the process started, by the code of the problem.
-    pub gateway_refusals: [(&'static str, u64); 3],
+    pub gateway_refusals: [(&'static str, u64); 4],
     /// Audit records that were stored.
     pub records: u64,
     /// The space of the request log.
@@ -144,6 +146,7 @@ impl Monitoring {
             snapshot_version,
             keys: self.key_counts().await?,
             gateways: self.fleet.counts(),
+            gateway_polls: self.fleet.polls(),
             gateway_refusals: self.fleet.refusals(),
             records: store.record_total().await?,
             space: self.space.status().await?,

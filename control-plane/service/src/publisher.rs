@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use omniflow_domain::clock::Clock;
-use omniflow_domain::version::MAX_REPORTED_VERSION;
+use omniflow_domain::version::{MAX_CLOCK_DIFFERENCE_MS, MAX_REPORTED_VERSION};
 use omniflow_policy::policy::{Policy, PolicyError};
 use omniflow_policy::snapshot;
 use omniflow_policy::snapshot::{Image, ImageBuilder, Segment, SnapshotError};
@@ -79,6 +79,8 @@ pub struct Publisher {
     /// The data for gateways.
     pub publication: Publication,
     clock: Clock,
+    /// When this process began.
+    began: UnixMillis,
     /// When the published version was published, in Unix milliseconds.
     published_at: AtomicU64,
     /// Notified when the image has too many keys per segment.
@@ -100,6 +102,7 @@ impl Publisher {
             store,
             installation,
             publication: Publication::empty(),
+            began: clock.now(),
             clock,
             published_at,
             needs_repartition,
@@ -111,6 +114,13 @@ impl Publisher {
     /// When the published version was published.
     pub fn published_at(&self) -> UnixMillis {
         UnixMillis(self.published_at.load(Ordering::Relaxed))
+    }
+
+    /// The highest version that a gateway can hold although this process has not published it. Versions follow the clock, so
+    /// it was published before this process began, by one whose database has since been replaced by an older copy.
+    /// Whoever holds a gateway token can report any other version, so none is believed.
+    pub(crate) fn highest_believed_version(&self) -> u64 {
+        self.began.0.saturating_add(MAX_CLOCK_DIFFERENCE_MS)
     }
 
     /// Waits until no other change is between its transaction and its publication. Changes that are published, and
@@ -180,7 +190,7 @@ impl Publisher {
         tracing::warn!(
             held,
             version,
-            "gateway ahead of the control plane, database was probably restored from a backup"
+            "gateway ahead of the control plane, database was probably replaced by an older copy"
         );
         Ok(())
     }

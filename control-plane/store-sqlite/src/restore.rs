@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use omniflow_domain::admin_event::{Action, NewAdminEvent, PrincipalRef, Subject};
 use omniflow_domain::time::parse_time;
-use omniflow_domain::version::{MAX_LEAD_MS, MAX_REPORTED_VERSION};
+use omniflow_domain::version::{MAX_REPORTED_VERSION, RESTORE_LEAD_MS};
 use omniflow_files::private;
 use omniflow_store::{
     AdminLogWrites, InstallationStore, InstallationWrites, Result, SessionWrites, Store, StoreError,
@@ -175,7 +175,7 @@ async fn set_version(
     if !can_follow(stored.snapshot_version) {
         return Ok(Err("its snapshot version is higher than any published one".to_owned()));
     }
-    let plausible = now.0.saturating_add(MAX_LEAD_MS);
+    let plausible = now.0.saturating_add(RESTORE_LEAD_MS);
     let version = stored.snapshot_version.max(last_version.unwrap_or(0)).max(plausible).saturating_add(1);
     let mut after = revived.map(Revived::fields).unwrap_or_default();
     after.insert("backup_taken_at".to_owned(), manifest.taken_at.as_str().into());

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use omniflow_harness::{Call, Stack, StackOptions, eventually};
+use omniflow_policy::snapshot::Manifest;
 use serde_json::{Value, json};
 
 use crate::support::{contacts, omf, rfc3339_in, run};
@@ -41,8 +42,8 @@ async fn outcome(stack: &Stack, arguments: &[&str]) -> (i32, String) {
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
 }
 
-/// The page of gateways for an owner.
-async fn console(stack: &Stack) -> Result<String> {
+/// The cookie of an owner's session.
+async fn sign_in(stack: &Stack) -> Result<String> {
     let form = format!("token={}", stack.control_plane.admin_token());
     let sign_in = Call::new("POST", "/sign-in")
         .header("content-type", "application/x-www-form-urlencoded")
@@ -50,9 +51,34 @@ async fn console(stack: &Stack) -> Result<String> {
         .body(form);
     let answer = stack.control_plane.call(sign_in).await?;
     let cookie = answer.header("set-cookie").context("no cookie")?;
-    let cookie = cookie.split(';').next().unwrap_or_default();
-    let page = Call::get("/gateways").header("cookie", cookie).header("accept", "text/html");
+    Ok(cookie.split(';').next().unwrap_or_default().to_owned())
+}
+
+/// The page of gateways for an owner.
+async fn console(stack: &Stack) -> Result<String> {
+    let cookie = sign_in(stack).await?;
+    let page = Call::get("/gateways").header("cookie", &cookie).header("accept", "text/html");
     Ok(stack.control_plane.call(page).await?.text())
+}
+
+/// Removes a gateway as an owner does in the console.
+async fn remove_by_console(stack: &Stack, id: &str, name: &str) -> Result<()> {
+    let (cookie, encoded) = (sign_in(stack).await?, id.replace('/', "%2F"));
+    let path = format!("/gateways/remove?id={encoded}");
+    let page = Call::get(&path).header("cookie", &cookie).header("accept", "text/html");
+    let page = stack.control_plane.call(page).await?.text();
+    let (_, csrf) = page.split_once("name=\"csrf\" value=\"").context("no form")?;
+    let csrf = csrf.split('"').next().unwrap_or_default();
+    let form = Call::new("POST", "/gateways/remove")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .header("sec-fetch-site", "same-origin")
+        .header("cookie", &cookie)
+        .body(format!("csrf={csrf}&id={encoded}&name={name}"));
+    let answer = stack.control_plane.call(form).await?;
+    ensure!(answer.status == 303, "{}: {}", answer.status, answer.text());
+    let events = stack.control_plane.list("/v1/admin-log").await?;
+    ensure!(events.iter().any(|event| event["action"] == "gateway.removed"), "{events:?}");
+    Ok(())
 }
 
 /// Revokes a new key and compares what an administrator sees with a row. Returns the secret of the key and how long the
@@ -245,8 +271,68 @@ async fn partitioned_gateway_and_forged_acknowledgements() {
         stack.control_plane.call(Call::post("/gateway/v1/enforced", &forged).bearer(&forger)).await.unwrap();
     assert_eq!((answer.status, answer.problem_code().as_deref()), (403, Some("gateway_of_other_token")));
     check(&stack, &Row { state: "forged", ..silent }).await.unwrap();
+    let forged = Row { state: "forged, as doctor counts it", doctor: "gateway_of_other_token: 1", ..silent };
+    check(&stack, &forged).await.unwrap();
+    let tokens = stack.control_plane.list("/v1/tokens").await.unwrap();
+    let counted = tokens.iter().find(|token| token["name"] == "forger").unwrap();
+    assert_eq!(counted["gateway_requests"], json!({"polls": 0, "refused": 1}));
 
     stack.envoy.process().resume().unwrap();
     stack.in_step().await.unwrap();
     check(&stack, &healthy("connected again")).await.unwrap();
+}
+
+/// A token that invents a gateway, and a version that was never published: no gateway receives it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forged_version_is_not_published() {
+    let stack = start().await;
+    let forger = stack.control_plane.create_token("forger", "gateway").await.unwrap();
+    let list = stack.control_plane.get("/v1/gateways").await.unwrap();
+    let (gateway, published) = (&list["items"][0], list["version"].as_u64().unwrap());
+    let poll = json!({
+        "gateway": "invented", "incarnation": gateway["incarnation"], "filter_version": "1", "snapshot_format": 1,
+        "installation": null, "version": 0, "wait_ms": 0, "clock": published, "vms": [],
+    });
+    let image =
+        stack.control_plane.expect(200, Call::post("/gateway/v1/poll", &poll).bearer(&forger)).await.unwrap();
+    let installation = Manifest::decode(&image.body).unwrap().installation;
+    let forged = |lead_ms: u64| {
+        let mut poll = poll.clone();
+        poll["installation"] = json!(installation);
+        poll["version"] = json!(published + lead_ms);
+        poll["vms"] = json!([{"id": "0000000000000001", "version": published + lead_ms}]);
+        Call::post("/gateway/v1/poll", &poll).bearer(&forger)
+    };
+    for lead_ms in [1_000 * 60 * 30, 1_000 * 60 * 60 * 23] {
+        let answer = stack.control_plane.call(forged(lead_ms)).await.unwrap();
+        assert_eq!((answer.status, answer.problem_code().as_deref()), (409, Some("version_not_published")));
+    }
+    let after = stack.control_plane.get("/v1/gateways").await.unwrap();
+    assert_eq!(after["version"], published, "nothing was published for it");
+    let ahead = Row {
+        state: "version not published",
+        exit_code: 3,
+        answer: "rejected: version not published",
+        doctor: "which this control plane has not published",
+        console: "rejected: version not published",
+    };
+    let checked = async {
+        let (_, took) = check(&stack, &ahead).await.unwrap();
+        assert!(took < AT_ONCE, "it waits for nobody: {took:?}");
+        check(&stack, &Row { doctor: "version_not_published: ", ..ahead }).await.unwrap();
+    };
+    let polls = async {
+        loop {
+            stack.control_plane.call(forged(1_000 * 60 * 30)).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    tokio::select! {
+        () = checked => {}
+        () = polls => {}
+    }
+    // The page of the console that removes a gateway.
+    let id = format!("invented/{}", gateway["incarnation"].as_str().unwrap());
+    remove_by_console(&stack, &id, "invented").await.unwrap();
+    check(&stack, &healthy("removed in the console")).await.unwrap();
 }

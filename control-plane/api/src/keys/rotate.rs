@@ -82,8 +82,7 @@ mod tests {
     fn delta(server: &TestServer, version: u64) -> Vec<(u16, Option<u64>)> {
         let offer = server.app.publisher.publication.offer(
             Some(server.app.publisher.installation.id),
-            version,
-            0,
+            (version, 0, 0),
             UnixMillis(START),
         );
         let Ok(Offer::Delta(delta)) = offer else { panic!("a delta leads on from {version}") };

@@ -139,9 +139,10 @@ impl Values {
             "Live gateway processes whose token expires within 7 days.",
             gateways.expiring_tokens,
         )?;
+        samples.counter("omf_gateway_polls", "Gateway polls since the start.", self.metrics.gateway_polls)?;
         samples.counters(
             "omf_gateway_requests_refused",
-            "Gateway requests refused because of their token or the number of gateway processes since the start, by code.",
+            "Gateway requests refused because of their token, their version or the number of gateway processes since the start, by code.",
             self.metrics.gateway_refusals.map(|(code, count)| ([("code", code)], count)),
         )
     }

@@ -109,7 +109,7 @@ mod tests {
             .app
             .publisher
             .publication
-            .offer(Some(server.app.publisher.installation.id), version, 0, server.app.now())
+            .offer(Some(server.app.publisher.installation.id), (version, 0, 0), server.app.now())
             .unwrap();
         let Offer::Delta(delta) = offer else { panic!("a delta leads on from {version}") };
         delta

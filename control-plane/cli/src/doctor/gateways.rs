@@ -80,6 +80,15 @@ fn unreachable(gateway: &GatewayJson) -> Option<(Level, String)> {
     let (seen, state) = (gateway.last_seen_at, gateway.state);
     match state {
         GatewayState::InStep | GatewayState::Behind => None,
+        GatewayState::Ahead => Some((
+            Level::Failure,
+            format!(
+                "reports version {}, which this control plane has not published, so it receives no changes: if the database \
+                 was replaced by an older copy, use omf db restore; otherwise restart the gateway, and replace its token if \
+                 the version was forged",
+                gateway.version
+            ),
+        )),
         GatewayState::Silent => Some((
             Level::Warning,
             format!(
@@ -210,6 +219,7 @@ mod tests {
                 json!({"connected": false, "in_step": false, "state": "silent", "last_seen_at": "2027-01-15T07:00:00.000Z"}),
                 ["Warning", "silent since 2027-01-15T07:00:00.000Z"],
             ),
+            (json!({"state": "ahead", "in_step": false}), ["Failure", "reports version 7, which"]),
             (json!({"state": "token_expired"}), ["Failure", "rejected: token expired"]),
             (json!({"state": "token_revoked"}), ["Failure", "rejected: token revoked"]),
             (json!({"state": "ended", "connected": false}), ["Ok", "ended"]),

@@ -21,6 +21,7 @@ pub(crate) fn check(client: &Client, now: UnixMillis, checks: &mut Vec<CheckResu
         Ok(metrics) => {
             checks.extend(space(&metrics.body).map(|state| to_check_result("disk", Ok(state))));
             checks.extend(cut_polls(&metrics.body).map(|state| to_check_result("polls", Ok(state))));
+            checks.extend(refused(&metrics.body).map(|state| to_check_result("requests", Ok(state))));
             checks.extend(export(&metrics.body).map(|state| to_check_result("OTLP export", Ok(state))))
         }
         Err(error) => checks.push(CheckResult::failure("OTLP export", format!("{error:#}"))),
@@ -101,6 +102,19 @@ fn cut_polls(metrics: &str) -> Option<(Level, String)> {
     Some((Level::Warning, message))
 }
 
+/// Checks for refused requests of gateways; `None` without any.
+fn refused(metrics: &str) -> Option<(Level, String)> {
+    let start = "omf_gateway_requests_refused_total{code=\"";
+    let counts = metrics.lines().filter_map(|line| line.strip_prefix(start)?.split_once("\"} "));
+    let counts = counts.filter(|(_, count)| *count != "0").map(|(code, count)| format!("{code}: {count}"));
+    let counts: Vec<String> = counts.collect();
+    let message = format!(
+        "requests of gateways refused since the control plane started ({}): run omf token list to see with which tokens",
+        counts.join(", ")
+    );
+    (!counts.is_empty()).then_some((Level::Warning, message))
+}
+
 /// The value of a metric without a fraction.
 fn number(metrics: &str, name: &str) -> Option<u64> {
     let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
@@ -157,6 +171,19 @@ mod tests {
         let (level, message) =
             cut_polls("omf_gateways_with_cut_polls 2\nomf_gateway_poll_cut_seconds 15\n").unwrap();
         assert!(level == Level::Warning && message.contains("2 gateways after 15 s"), "{message}");
+    }
+
+    #[test]
+    fn refused_requests_of_gateways_are_reported() {
+        let metrics = |other: u64| {
+            format!(
+                "omf_gateway_requests_refused_total{{code=\"gateway_not_permitted\"}} 0\n\
+                 omf_gateway_requests_refused_total{{code=\"gateway_of_other_token\"}} {other}\n"
+            )
+        };
+        assert_eq!(refused(&metrics(0)), None);
+        let (level, message) = refused(&metrics(3)).unwrap();
+        assert!(level == Level::Warning && message.contains("(gateway_of_other_token: 3)"), "{message}");
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! Which token may act for which run of a gateway, and how many runs a token may have.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::gateway::{GatewayId, GatewayState};
 use omniflow_domain::token::Token;
@@ -13,14 +11,6 @@ use super::{Fleet, Gateway, MAX_GATEWAYS};
 
 /// Maximum number of runs with one token that may still be serving requests.
 const MAX_RUNS_OF_TOKEN: usize = 1_000;
-
-/// Requests of gateways that were refused since the process started.
-#[derive(Debug, Default)]
-pub(super) struct Refusals {
-    not_permitted: AtomicU64,
-    other_token: AtomicU64,
-    too_many: AtomicU64,
-}
 
 // === impl Fleet ===
 
@@ -85,27 +75,24 @@ impl Fleet {
         self.notes.lock().await
     }
 
-    /// Refused requests since the process started, by the code of the problem.
-    pub(crate) fn refusals(&self) -> [(&'static str, u64); 3] {
-        let Refusals { not_permitted, other_token, too_many } = &self.refusals;
-        [
-            (ErrorCode::GatewayNotPermitted, not_permitted),
-            (ErrorCode::GatewayOfOtherToken, other_token),
-            (ErrorCode::TooManyGateways, too_many),
-        ]
-        .map(|(code, count)| (code.as_str(), count.load(Ordering::Relaxed)))
+    /// Refuses a poll that reports a version that was never published.
+    pub(crate) fn refuse_version(&self, token: &Token, id: &GatewayId, version: u64) -> Error {
+        let detail = format!(
+            "The gateway {id} reports version {version}, which this control plane has not published. If its database was \
+             replaced by an older copy, restore a backup with omf db restore, or restart the gateway."
+        );
+        self.refuse(token, ErrorCode::VersionNotPublished, detail)
     }
 
     fn check_name(&self, token: &Token, id: &GatewayId) -> Result<(), Error> {
         if token.covers(&id.gateway) {
             return Ok(());
         }
-        self.refusals.not_permitted.fetch_add(1, Ordering::Relaxed);
         let detail = format!(
             "The token {} is not valid for the gateway {}. Create a token for this gateway with --gateway.",
             token.name, id.gateway
         );
-        Err(Error::new(ErrorCode::GatewayNotPermitted, detail))
+        Err(self.refuse(token, ErrorCode::GatewayNotPermitted, detail))
     }
 
     /// A run belongs to the token with which it was first seen. Another token may take over if the first one is no
@@ -121,12 +108,11 @@ impl Fleet {
         if !is_bound_elsewhere || run.rejected_state(now).is_some() || token.lists(&id.gateway) {
             return Ok(());
         }
-        self.refusals.other_token.fetch_add(1, Ordering::Relaxed);
         let detail = format!(
             "The gateway process {id} uses another token. Use that token, or create a token that lists the gateway {}.",
             id.gateway
         );
-        Err(Error::new(ErrorCode::GatewayOfOtherToken, detail))
+        Err(self.refuse(token, ErrorCode::GatewayOfOtherToken, detail))
     }
 
     /// Makes room for another run with this token. Runs that may still be serving requests are never removed to make
@@ -141,20 +127,15 @@ impl Fleet {
                 "The token {} already has {MAX_RUNS_OF_TOKEN} gateway processes that may still be serving requests. Give each Envoy its own token, and use omf gateway remove to remove processes that have ended.",
                 token.name
             );
-            return Err(self.too_many(detail));
+            return Err(self.refuse(token, ErrorCode::TooManyGateways, detail));
         }
         if runs.len() >= MAX_GATEWAYS && !self.forget_one(runs, now, |_| true) {
             let detail = format!(
                 "The control plane already has {MAX_GATEWAYS} gateway processes that may still be serving requests. Use omf gateway remove to remove those that have ended."
             );
-            return Err(self.too_many(detail));
+            return Err(self.refuse(token, ErrorCode::TooManyGateways, detail));
         }
         Ok(())
-    }
-
-    fn too_many(&self, detail: String) -> Error {
-        self.refusals.too_many.fetch_add(1, Ordering::Relaxed);
-        Error::new(ErrorCode::TooManyGateways, detail)
     }
 
     /// Removes the longest silent of these runs that has ended or was replaced. Returns whether there was one.

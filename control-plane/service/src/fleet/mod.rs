@@ -3,6 +3,8 @@
 //! | module | content |
 //! |---|---|
 //! | `admission` | which token may act for which run, and how many runs a token has |
+//! | `claims` | which versions a gateway can hold |
+//! | `requests` | counters of polls and refusals |
 //! | `presence` | whether a run may still be serving requests: live, silent, ended, replaced |
 //! | `tokens` | the tokens that runs use, and whether they are still valid |
 //! | `enforcement`, [`enforcement_watch`], `confirmation` | the enforcement status of a version, and how long it took |
@@ -10,14 +12,17 @@
 //! | `sightings` | what survives a restart of the control plane |
 
 mod admission;
+mod claims;
 mod confirmation;
 mod enforcement;
 pub mod enforcement_watch;
 mod presence;
+mod requests;
 mod sightings;
 mod status;
 mod tokens;
 
+pub use self::claims::Claims;
 pub use self::status::GatewayCounts;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,8 +55,8 @@ pub struct Fleet {
     gateways: Mutex<BTreeMap<GatewayId, Gateway>>,
     /// Digests of revoked tokens that runs have used.
     revoked: Mutex<HashSet<Digest>>,
-    /// Requests of gateways that were refused, by reason.
-    refusals: admission::Refusals,
+    /// Counters of the requests of gateways.
+    requests: requests::Requests,
     /// Held while sightings are written or removed, so that a removed run is not written again.
     notes: tokio::sync::Mutex<()>,
     heard: watch::Sender<()>,
@@ -68,6 +73,8 @@ pub struct Gateway {
     pub filter_version: Option<String>,
     /// The version of its snapshot, 0 for none.
     pub version: u64,
+    /// Whether it reported a version that was never published.
+    is_ahead: bool,
     /// The version that each VM enforces, 0 for none.
     pub vms: BTreeMap<Incarnation, u64>,
     /// The highest version that all its VMs have enforced, 0 for none.
@@ -112,7 +119,7 @@ impl Fleet {
         Self {
             gateways: Mutex::default(),
             revoked: Mutex::default(),
-            refusals: admission::Refusals::default(),
+            requests: requests::Requests::default(),
             notes: tokio::sync::Mutex::default(),
             heard: watch::Sender::new(()),
             clock,
@@ -121,25 +128,25 @@ impl Fleet {
         }
     }
 
-    /// Records the start of a poll. `same_installation`: whether the versions that it contains belong to this
-    /// installation; otherwise they are meaningless here.
-    pub fn poll_began(self: &Arc<Self>, poll: &PollRequest, same_installation: bool) -> OpenPoll {
+    /// Records the start of a poll.
+    pub fn poll_began(self: &Arc<Self>, poll: &PollRequest, claims: Claims) -> OpenPoll {
         let id = GatewayId { gateway: poll.gateway.clone(), incarnation: poll.incarnation };
         let clock_skew_ms = Some(ahead(poll.clock, self.clock.now()));
         self.note(&id, |gateway| {
             gateway.clock_skew_ms = clock_skew_ms;
             gateway.filter_version = Some(poll.filter_version.clone());
-            gateway.version = if same_installation { poll.version } else { 0 };
+            gateway.version = claims.held(poll.version);
+            gateway.is_ahead = claims.is_ahead(poll.version);
             gateway.open_polls += 1;
-            gateway.take_vms(&poll.vms, same_installation);
+            gateway.take_vms(&poll.vms, claims);
         });
         OpenPoll { fleet: Arc::clone(self), id, is_answered: false }
     }
 
-    /// Records the versions that a gateway's VMs enforce. `same_installation` is as in [`Self::poll_began`].
-    pub fn reported(&self, report: &EnforcedReport, same_installation: bool) {
+    /// Records the versions that a gateway's VMs enforce.
+    pub fn reported(&self, report: &EnforcedReport, claims: Claims) {
         let id = GatewayId { gateway: report.gateway.clone(), incarnation: report.incarnation };
-        self.note(&id, |gateway| gateway.take_vms(&report.vms, same_installation));
+        self.note(&id, |gateway| gateway.take_vms(&report.vms, claims));
     }
 
     /// All gateways in the order of their identifiers, starting after `after`, without the runs that a newer one has
@@ -207,11 +214,6 @@ impl Fleet {
     }
 }
 
-/// Updates the version that a VM enforces. A version never decreases, unless it belongs to another installation.
-fn enforced(vm: &VmStatus, known: u64, same_installation: bool) -> u64 {
-    if same_installation { vm.version.max(known) } else { 0 }
-}
-
 /// The time since `then`; zero if it is in the future.
 fn since(then: UnixMillis, now: UnixMillis) -> Duration {
     Duration::from_millis(now.0.saturating_sub(then.0))
@@ -230,6 +232,7 @@ impl Gateway {
         Self {
             filter_version: None,
             version: 0,
+            is_ahead: false,
             vms: BTreeMap::new(),
             confirmed: 0,
             first_seen_at: now,
@@ -259,11 +262,11 @@ impl Gateway {
 
     /// Adopts its report about its VMs. Polls and reports list all of them; a VM that is not listed has ended. A report
     /// may arrive out of order, so known higher versions are kept.
-    fn take_vms(&mut self, vms: &[VmStatus], same_installation: bool) {
+    fn take_vms(&mut self, vms: &[VmStatus], claims: Claims) {
         let before = std::mem::take(&mut self.vms);
         for vm in vms.iter().take(MAX_VMS) {
             let known = before.get(&vm.id).copied().unwrap_or_default();
-            self.vms.insert(vm.id, enforced(vm, known, same_installation));
+            self.vms.insert(vm.id, claims.enforced(vm, known));
         }
     }
 

@@ -38,6 +38,8 @@ impl Fleet {
             rejected
         } else if !is_live {
             GatewayState::Silent
+        } else if run.is_ahead {
+            GatewayState::Ahead
         } else if enforced {
             GatewayState::InStep
         } else {

@@ -12,8 +12,9 @@ const EXPIRES_SOON_MS: u64 = 7 * DAY_MS;
 /// Counts of gateway runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GatewayCounts {
-    /// Number of runs by state; live ones share one state: `live`, `silent`, `token_expired`, `token_revoked`, `ended`.
-    pub by_state: [(&'static str, u64); 5],
+    /// Runs in each state, where live ones have one in common: `live`, `ahead`, `silent`, `token_expired`, `token_revoked`,
+    /// `ended`.
+    pub by_state: [(&'static str, u64); 6],
     /// Live runs whose token expires within 7 days.
     pub expiring_tokens: u64,
 }
@@ -57,7 +58,7 @@ impl Fleet {
         let runs = self.lock();
         let states =
             runs.iter().filter_map(|(id, run)| Some((self.state(&runs, (id, run), now, true)?, run)));
-        let (mut live, mut others, mut expiring_tokens) = (0, [0u64; 4], 0);
+        let (mut live, mut others, mut expiring_tokens) = (0, [0u64; 5], 0);
         for (state, run) in states {
             match state {
                 GatewayState::InStep | GatewayState::Behind => {
@@ -68,11 +69,13 @@ impl Fleet {
                 GatewayState::TokenExpired => others[1] += 1,
                 GatewayState::TokenRevoked => others[2] += 1,
                 GatewayState::Ended => others[3] += 1,
+                GatewayState::Ahead => others[4] += 1,
             }
         }
-        let [silent, expired, revoked, ended] = others;
+        let [silent, expired, revoked, ended, ahead] = others;
         let by_state = [
             ("live", live),
+            (GatewayState::Ahead.as_str(), ahead),
             (GatewayState::Silent.as_str(), silent),
             (GatewayState::TokenExpired.as_str(), expired),
             (GatewayState::TokenRevoked.as_str(), revoked),

@@ -13,12 +13,13 @@ use omniflow_domain::error::Error;
 use omniflow_domain::gateway::GatewayId;
 use omniflow_policy::digest::Digest;
 use omniflow_policy::gateway::{Incarnation, MAX_VMS, VmStatus, is_gateway_name};
+use uuid::Uuid;
 
 pub use self::cut_polls::CutPollStatus;
 use self::cut_polls::CutPolls;
 pub use self::poll::PollAnswer;
 use super::authentication::Rejection;
-use super::fleet::Fleet;
+use super::fleet::{Claims, Fleet};
 use super::log_space::LogSpace;
 use super::metrics::GatewayMetrics;
 use super::notifications::Notifications;
@@ -81,6 +82,15 @@ impl GatewayProtocol {
             Rejection::UnknownToken => self.fleet.token_rejected(digest, false),
             Rejection::NoToken | Rejection::WrongRole => {}
         }
+    }
+
+    /// Which versions a gateway with a snapshot of this installation can enforce.
+    fn claims(&self, installation: Option<Uuid>) -> Result<Claims, Error> {
+        Ok(Claims {
+            is_own: installation == Some(self.publisher.installation.id),
+            published: self.publisher.publication.version()?,
+            believed: self.publisher.highest_believed_version(),
+        })
     }
 
     /// Measures the enforcement of the versions that a gateway has just confirmed, from the publication of the first.

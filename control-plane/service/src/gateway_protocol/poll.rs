@@ -47,44 +47,50 @@ impl GatewayProtocol {
             return Err(Error::unauthenticated());
         }
         let id = GatewayId { gateway: request.gateway.clone(), incarnation: request.incarnation };
+        self.fleet.count_poll(token);
         self.fleet.admit(token, &id)?;
         self.cut_polls.polled(&request.gateway, request.cut_after_ms);
-        let same_installation = request.installation == Some(self.publisher.installation.id);
-        let open = self.fleet.poll_began(request, same_installation);
+        let claims = self.claims(request.installation)?;
+        let open = self.fleet.poll_began(request, claims);
         self.observe_enforcement(&request.gateway, request.incarnation);
         let answer = self.wait(guard, request).await;
         open.answered();
-        answer
+        match answer? {
+            Some(answer) => Ok(answer),
+            None => Err(self.fleet.refuse_version(token, &id, request.version)),
+        }
     }
 
+    /// `None` if the gateway reports a version that was never published.
     async fn wait(
         self: &Arc<Self>,
         mut guard: TokenGuard,
         request: &PollRequest,
-    ) -> Result<PollAnswer, Error> {
+    ) -> Result<Option<PollAnswer>, Error> {
         let deadline = Instant::now() + Duration::from_millis(request.wait_ms.min(MAX_POLL_WAIT_MS));
         let publication = &self.publisher.publication;
         let mut published = publication.subscribe();
         let enforced = request.vms.iter().map(|vm| vm.version).max().unwrap_or(0);
+        let versions = (request.version, enforced, self.publisher.highest_believed_version());
         let mut has_waited = false;
         let answer = loop {
             published.mark_unchanged();
-            match publication.offer(request.installation, request.version, enforced, self.clock.now())? {
+            match publication.offer(request.installation, versions, self.clock.now())? {
                 Offer::Delta(delta) => break PollAnswer::Delta(delta),
                 Offer::Image(image) => break PollAnswer::Image(image),
                 Offer::Ahead => {
                     let (publisher, held) = (Arc::clone(&self.publisher), request.version);
                     run_to_completion(async move { Ok(publisher.pass_version(held).await?) }).await?;
                 }
-                Offer::Implausible => return Err(implausible_version()),
+                Offer::Unpublished => return Ok(None),
                 Offer::Nothing => tokio::select! {
                     biased;
                     // Perhaps the token of this poll: the next poll is checked.
-                    () = guard.revoked() => return Ok(PollAnswer::Nothing),
+                    () = guard.revoked() => return Ok(Some(PollAnswer::Nothing)),
                     // An error would mean that nothing can ever be published again: the deadline ends the wait.
                     Ok(()) = published.changed() => has_waited = true,
-                    () = sleep_until(deadline) => return Ok(PollAnswer::Nothing),
-                    () = self.notifications.stopped() => return Ok(PollAnswer::Nothing),
+                    () = sleep_until(deadline) => return Ok(Some(PollAnswer::Nothing)),
+                    () = self.notifications.stopped() => return Ok(Some(PollAnswer::Nothing)),
                 },
             }
         };
@@ -93,7 +99,7 @@ impl GatewayProtocol {
         if let Some(at) = published_at.filter(|_| has_waited) {
             self.metrics.observe_poll_delay(at.elapsed());
         }
-        Ok(answer)
+        Ok(Some(answer))
     }
 }
 
@@ -114,9 +120,4 @@ fn check(request: &PollRequest) -> Result<(), Error> {
         return Err(Error::invalid_field("/version", detail));
     }
     Ok(())
-}
-
-fn implausible_version() -> Error {
-    let detail = "this version is more than 24 hours ahead of the control plane's clock, so the control plane does not advance to it: check the clocks of the control plane and the gateway; after a restart, the gateway fetches the whole snapshot";
-    Error::invalid_field("/version", detail)
 }

@@ -7,7 +7,7 @@ use omniflow_domain::gateway::{GatewayId, GatewayStatus};
 use omniflow_domain::page::{Page, PageRequest};
 use omniflow_policy::time::UnixMillis;
 
-use super::Gateways;
+use super::{Gateways, no_such_gateway};
 
 /// A page of gateways, and the version that all should enforce.
 pub struct GatewayPage {
@@ -32,6 +32,18 @@ impl Gateways {
             version,
             published_at,
         })
+    }
+
+    /// A run of a gateway.
+    ///
+    /// # Errors
+    ///
+    /// `not_found` if there is no such run.
+    pub fn find(&self, id: &str) -> Result<GatewayStatus, Error> {
+        let id = id.parse::<GatewayId>().map_err(|_| no_such_gateway())?;
+        let version = self.publisher.publication.version()?;
+        let found = self.fleet.status(None, usize::MAX, version).into_iter().find(|gateway| gateway.id == id);
+        found.ok_or_else(no_such_gateway)
     }
 
     /// How long the version `held` has been outdated; `None` if it was replaced before this process started, or long ago.

@@ -9,6 +9,7 @@ pub use self::list::GatewayPage;
 use super::fleet::Fleet;
 use super::publisher::Publisher;
 use omniflow_domain::clock::Clock;
+use omniflow_domain::error::{Error, Missing};
 use omniflow_store::Store;
 
 /// Reads the state of the gateways, and removes those that have ended.
@@ -26,4 +27,8 @@ impl Gateways {
     pub fn new(store: Arc<dyn Store>, fleet: Arc<Fleet>, publisher: Arc<Publisher>, clock: Clock) -> Self {
         Self { store, fleet, publisher, clock }
     }
+}
+
+fn no_such_gateway() -> Error {
+    Error::missing(Missing::Gateway)
 }

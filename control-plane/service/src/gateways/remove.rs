@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use omniflow_domain::admin_event::{Action, NewAdminEvent, Subject};
-use omniflow_domain::error::{Error, Missing};
+use omniflow_domain::error::Error;
 use omniflow_domain::gateway::GatewayId;
 use omniflow_domain::principal::Principal;
 
-use super::Gateways;
+use super::{Gateways, no_such_gateway};
 use crate::run_to_completion;
 
 // === impl Gateways ===
@@ -46,8 +46,4 @@ impl Gateways {
         tracing::info!(gateway = %id, by = principal.name.as_str(), "gateway removed");
         Ok(())
     }
-}
-
-fn no_such_gateway() -> Error {
-    Error::missing(Missing::Gateway)
 }

@@ -17,8 +17,6 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use omniflow_domain::version::MAX_LEAD_MS;
-
 use self::log::DeltaLog;
 use self::times::PublicationTimes;
 
@@ -95,8 +93,8 @@ pub enum Offer {
     Image(Arc<OfferedImage>),
     /// The gateway has a version that this control plane has not reached: the database was restored.
     Ahead,
-    /// The gateway reports a version so far ahead of the clock that the control plane does not advance past it.
-    Implausible,
+    /// The gateway claims a version that was never published.
+    Unpublished,
 }
 
 struct Published {
@@ -197,13 +195,13 @@ impl Publication {
         }
     }
 
-    /// The response to a gateway that has `version` of `installation`'s snapshot, 0 for none. `enforced` is the highest
-    /// version that one of its VMs enforces, which may be set even if the gateway requests a whole image.
+    /// What a gateway needs that holds `version` of `installation`'s snapshot, 0 for none. `enforced` is the highest
+    /// version that one of its VMs enforces, which may be so though it asks for a whole image. `believed` is the highest
+    /// version that an earlier process may have published in a database that was since replaced by an older one.
     pub fn offer(
         &self,
         installation: Option<Uuid>,
-        version: u64,
-        enforced: u64,
+        (version, enforced, believed): (u64, u64, u64),
         now: UnixMillis,
     ) -> Result<Offer, NotReady> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
@@ -214,8 +212,7 @@ impl Publication {
                 return Ok(Offer::Nothing);
             }
             if version > current {
-                let plausible = version <= now.0.saturating_add(MAX_LEAD_MS);
-                return Ok(if plausible { Offer::Ahead } else { Offer::Implausible });
+                return Ok(if version <= believed { Offer::Ahead } else { Offer::Unpublished });
             }
             if let Some(delta) = published.log.since(version) {
                 return Ok(Offer::Delta(delta));
@@ -388,8 +385,11 @@ mod tests {
         version
     }
 
+    /// The highest version that an earlier process may have published.
+    const BELIEVED: u64 = 1_000;
+
     fn offer(publication: &Publication, version: u64) -> Offer {
-        publication.offer(Some(INSTALLATION), version, 0, UnixMillis(0)).unwrap()
+        publication.offer(Some(INSTALLATION), (version, 0, BELIEVED), UnixMillis(0)).unwrap()
     }
 
     #[test]
@@ -410,13 +410,13 @@ mod tests {
         publish(&publication, puts(1..2), 300);
         assert!(matches!(offer(&publication, 300), Offer::Nothing));
         assert!(matches!(offer(&publication, 301), Offer::Ahead));
-        assert!(matches!(offer(&publication, MAX_LEAD_MS), Offer::Ahead));
-        assert!(matches!(offer(&publication, MAX_LEAD_MS + 1), Offer::Implausible));
+        assert!(matches!(offer(&publication, BELIEVED), Offer::Ahead));
+        assert!(matches!(offer(&publication, BELIEVED + 1), Offer::Unpublished));
         assert!(matches!(offer(&publication, 0), Offer::Image(_)));
         assert!(matches!(offer(&publication, 150), Offer::Image(_)), "no such version was published");
         let Offer::Delta(delta) = offer(&publication, 100) else { panic!("a delta leads on from 100") };
         assert_eq!((delta.from, delta.to, delta.changes.len()), (100, 300, 2));
-        let foreign = publication.offer(Some(Uuid::nil()), 300, 0, UnixMillis(0)).unwrap();
+        let foreign = publication.offer(Some(Uuid::nil()), (300, 0, BELIEVED), UnixMillis(0)).unwrap();
         assert!(matches!(foreign, Offer::Image(_)));
     }
 
@@ -448,7 +448,9 @@ mod tests {
     #[test]
     fn many_gateways_at_once_take_few_images_while_keys_change() {
         let publication = publication();
-        let at = |held, enforced, now| publication.offer(None, held, enforced, UnixMillis(now)).unwrap();
+        let at = |held, enforced, now| {
+            publication.offer(None, (held, enforced, BELIEVED), UnixMillis(now)).unwrap()
+        };
         assert_eq!(image_version(&at(0, 0, 200)), 100);
         publish(&publication, puts(0..1), 200);
         assert_eq!(image_version(&at(0, 0, 200 + OFFERED_AGAIN_MS - 1)), 100, "a delta leads on from it");

@@ -18,7 +18,8 @@ use super::idempotency::IdempotencyCache;
 use super::notifications::Notifications;
 use omniflow_domain::admin_event::Subject;
 use omniflow_domain::clock::{Clock, Entropy};
-use omniflow_domain::token::Token;
+use omniflow_domain::gateway::RequestCounts;
+use omniflow_domain::token::{Role, Token};
 use omniflow_store::Store;
 
 /// The use cases of tokens.
@@ -48,6 +49,11 @@ impl Tokens {
         entropy: Entropy,
     ) -> Self {
         Self { store, fleet, notifications, idempotency, key_prefix, clock, entropy, turn: Mutex::new(()) }
+    }
+
+    /// The requests of gateways with a token since the process started; `None` for a token with another role.
+    pub fn gateway_requests(&self, token: &Token) -> Option<RequestCounts> {
+        (token.role == Role::Gateway).then(|| self.fleet.requests_of(token.id))
     }
 }
 

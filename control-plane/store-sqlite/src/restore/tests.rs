@@ -91,7 +91,7 @@ async fn restored_version_is_above_all_that_gateways_hold() {
     let target = room.path().join("new");
     let restored = restore(&backup, &target, false, NOW).await.unwrap();
     assert_eq!((restored.installation, restored.aside), (id(7), None));
-    assert!(restored.snapshot_version > NOW.0 + MAX_LEAD_MS);
+    assert!(restored.snapshot_version > NOW.0 + RESTORE_LEAD_MS);
     assert_eq!(names(&target), [AUDIT_FILE, "lock", MAIN_FILE]);
     assert_eq!(keys_and_records(&target).await, (1, 1));
     assert_eq!(last_version(&target).await, Some(restored.snapshot_version));
@@ -156,6 +156,35 @@ async fn what_a_restore_makes_valid_again_is_named() {
     drop(store);
     let unused = room.path().join("unused");
     assert_eq!(restore(&backup, &unused, false, NOW).await.unwrap().revived, None);
+}
+
+/// The way back from an upgrade: the earlier release restores its backup over databases that it cannot open.
+#[tokio::test]
+async fn backup_replaces_databases_of_a_newer_release() {
+    let (running, room, backup) = backed_up(true).await;
+    let mut transaction = running.store.begin().await.unwrap();
+    transaction.revoke_version(id(1), 1, NOW).await.unwrap();
+    transaction.commit().await.unwrap();
+    let folder = running.folder().to_owned();
+    running.store.close().await;
+    let Running { store, folder: _kept } = running;
+    drop(store);
+    for name in [MAIN_FILE, AUDIT_FILE] {
+        let mut database = SqliteConnectOptions::new().filename(folder.join(name)).connect().await.unwrap();
+        let later = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                     VALUES (99, 'later', 1, x'00', 0)";
+        sqlx::query(later).execute(&mut database).await.unwrap();
+        database.close().await.unwrap();
+    }
+    let refused = SqliteStore::open(&folder).await.unwrap_err();
+    assert!(matches!(refused, StoreError::NewerRelease { version: 99, .. }), "{refused}");
+    let newer = room.path().join("newer");
+    back_up(&folder, &newer, true, TAKEN.to_owned()).await.unwrap();
+    let restored = restore(&backup, &folder, true, NOW).await.unwrap();
+    assert_eq!(restored.revived.unwrap().versions, [(key(1).name.to_string(), 1)]);
+    assert_eq!(keys_and_records(&folder).await, (1, 1));
+    let refused = restore(&newer, &room.path().join("other"), false, NOW).await.unwrap_err();
+    assert!(refused.to_string().contains("newer release"), "{refused}");
 }
 
 #[tokio::test]
@@ -260,7 +289,7 @@ async fn implausible_version_is_ignored() {
     for (there, counts) in [(expected as i64, true), (most - 1, true), (most, false), (-1, false)] {
         publish(&folder.join(MAIN_FILE), there).await;
         let restored = restore(&backup, &folder, true, NOW).await.unwrap();
-        expected = if counts { there.cast_unsigned() + 1 } else { NOW.0 + MAX_LEAD_MS + 1 };
+        expected = if counts { there.cast_unsigned() + 1 } else { NOW.0 + RESTORE_LEAD_MS + 1 };
         assert_eq!(restored.snapshot_version, expected, "{there}");
     }
     for there in [most, i64::MAX, -1] {
@@ -329,7 +358,7 @@ async fn interrupted_restore_is_finished_by_the_next_start() {
             step().unwrap();
         }
         assert_eq!(keys_and_records(&folder).await, (1, 1));
-        assert_eq!(last_version(&folder).await, Some(NOW.0 + 1 + MAX_LEAD_MS + 1), "{interrupted_after}");
+        assert_eq!(last_version(&folder).await, Some(NOW.0 + 1 + RESTORE_LEAD_MS + 1), "{interrupted_after}");
         assert!(!ready.exists());
         let replaced = names(&folder.join("replaced-x"));
         assert!(
