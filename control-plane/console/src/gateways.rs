@@ -344,7 +344,7 @@ mod tests {
         let id = ("id", "edge/<b>/9f3c2a7d10b4e685");
         let wrong = browser.submit("/gateways/remove", &[id, ("name", "edge")]).await;
         assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
-        assert!(text(&wrong).contains("the name does not match"), "{}", text(&wrong));
+        assert!(text(&wrong).contains("The name does not match"), "{}", text(&wrong));
         let removed = browser.submit("/gateways/remove", &[id, ("name", "edge/<b>")]).await;
         assert_eq!((removed.status, location(&removed)), (StatusCode::SEE_OTHER, "/gateways"));
         assert!(browser.page("/gateways").await.contains("No gateways yet"));

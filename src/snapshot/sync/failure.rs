@@ -11,34 +11,6 @@ use crate::config::TOKEN_VARIABLE;
 use crate::control_plane::Response;
 use crate::host::{self, DispatchError, LogLevel};
 
-/// The text before the reason in the body of Envoy's own 503.
-const TRANSPORT_FAILURE: &str = "transport failure reason: ";
-/// The maximum length of a reason in the log.
-const MAX_REASON: usize = 200;
-
-/// Why Envoy could not connect, from the body of its own 503, with what to do about a certificate. `None` for the 503 of
-/// another server.
-fn connect_failure(body: &[u8]) -> Option<String> {
-    let body = std::str::from_utf8(body).ok()?;
-    let (_, reason) = body.split_once(TRANSPORT_FAILURE)?;
-    let has = |text| reason.contains(text);
-    Some(if has("verify SAN list") {
-        "its certificate is for another name; set match_typed_subject_alt_names in Envoy's cluster to a name of the \
-         certificate, or issue one for that name (verify SAN list)"
-            .to_owned()
-    } else if has("CERTIFICATE_VERIFY_FAILED") {
-        let reason = clip(reason.as_bytes(), MAX_REASON);
-        format!(
-            "its certificate is not trusted; check trusted_ca in Envoy's cluster, and its expiry ({reason})"
-        )
-    } else if has("WRONG_VERSION_NUMBER") {
-        "it does not use TLS; remove transport_socket from Envoy's cluster, or configure a certificate for the control plane"
-            .to_owned()
-    } else {
-        clip(reason.as_bytes(), MAX_REASON)
-    })
-}
-
 impl Leader {
     pub(super) fn dispatch_failed(&mut self, context: &SyncContext<'_>, error: DispatchError) {
         match error {
@@ -79,14 +51,7 @@ impl Leader {
                 None,
             ),
             // Envoy's response if nothing listens, and the control plane's response while it starts.
-            503 => {
-                let reason = connect_failure(&response.body).map(|reason| format!(": {reason}"));
-                let failure = format!(
-                    "the control plane is unavailable (503){}",
-                    reason.as_deref().unwrap_or_default()
-                );
-                self.fail(context, &failure, None)
-            }
+            503 => self.fail(context, "the control plane is unavailable (503)", None),
             _ => {
                 let body = clip(&response.body, 300);
                 self.fail(
@@ -132,40 +97,5 @@ impl Leader {
         let pause = pause.unwrap_or_else(|| self.backoff.pause());
         self.state = State::Resting { until: context.now.after(pause) };
         SyncOutcome::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reasons_why_envoy_cannot_connect_are_explained() {
-        let of = |reason: &str| {
-            let body = format!(
-                "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure, \
-                 transport failure reason: {reason}"
-            );
-            connect_failure(body.as_bytes())
-        };
-        let tls = |text: &str| {
-            of(&format!("TLS_error:|268435581:SSL routines:OPENSSL_internal:{text}:TLS_error_end"))
-        };
-        for (reason, expected) in [
-            (tls("CERTIFICATE_VERIFY_FAILED:verify cert failed: verify SAN list"), "for another name"),
-            (
-                tls(
-                    "CERTIFICATE_VERIFY_FAILED:verify cert failed: X509_verify_cert: unable to get local issuer certificate",
-                ),
-                "local issuer",
-            ),
-            (tls("WRONG_VERSION_NUMBER"), "does not use TLS"),
-            (of("delayed connect error: Connection refused"), "Connection refused"),
-        ] {
-            assert!(reason.as_deref().is_some_and(|reason| reason.contains(expected)), "{reason:?}");
-        }
-        for other in [&b"no healthy upstream"[..], b"", b"\xff transport failure reason: x"] {
-            assert_eq!(connect_failure(other), None);
-        }
     }
 }

@@ -221,7 +221,7 @@ async fn tokens(omf: &mut Omf) {
     omf.says("token create --name review --role auditor --output-file token").await;
     assert!(read(&omf.folder, "token").starts_with("omf_"));
     assert!(omf.says("token list").await.contains("review"));
-    assert!(omf.says("doctor --token-file token").await.contains("with the auditor role"));
+    assert!(omf.says("doctor --token-file token").await.contains("with the role auditor"));
     omf.says("token create --name second --role admin --output-file admin").await;
     assert!(omf.says("doctor --token-file admin").await.contains("with the role admin"));
     omf.says("token revoke review").await;

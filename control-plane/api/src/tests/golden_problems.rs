@@ -151,18 +151,22 @@ async fn refused_gateways(server: &TestServer, report: &mut Report) {
         let created = server.post("/v1/tokens", body).await.expect(StatusCode::CREATED);
         created["secret"].as_str().unwrap().to_owned()
     };
-    let poll = async |token: &str, run: u64| {
+    let poll_with = async |token: &str, run: u64, installation: Value, version: u64| {
         let body = json!({
             "gateway": "edge", "incarnation": format!("{run:016x}"), "filter_version": "0.1.0",
-            "snapshot_format": 1, "installation": null, "version": 0, "wait_ms": 0, "clock": 0, "vms": [],
+            "snapshot_format": 1, "installation": installation, "version": version, "wait_ms": 0, "clock": 0, "vms": [],
         });
         server.call(request(Method::POST, "/gateway/v1/poll", token, Some(body))).await
     };
+    let poll = async |token: &str, run: u64| poll_with(token, run, json!(null), 0).await;
     let (first, second) = (token("first", json!([])).await, token("second", json!(["edg*"])).await);
     assert_eq!(poll(&first, 0).await.status, StatusCode::OK);
     report.note("POST /gateway/v1/poll, another token", &poll(&second, 0).await, &[]);
     let other = token("third", json!(["eu-1"])).await;
     report.note("POST /gateway/v1/poll, not listed", &poll(&other, 0).await, &[]);
+    let installation = json!(server.app.publisher.installation.id);
+    let unpublished = poll_with(&first, 0, installation, START + 3_600_000).await;
+    report.note("POST /gateway/v1/poll, an unpublished version", &unpublished, &[]);
     for run in 1..1_000 {
         assert_eq!(poll(&first, run).await.status, StatusCode::OK);
     }

@@ -227,7 +227,7 @@ async fn a_record_is_shown_in_full_and_auditors_view_its_payload_separately() {
         "request-0",
         "900 µs",
         "203.0.113.7",
-        "requires a token with the auditor role",
+        "sign in with a token that has the auditor role",
         "/policy/explain?key=",
     ] {
         assert!(page.contains(part), "{part}: {page}");
