@@ -32,7 +32,7 @@ pub enum HttpErrorCode {
 }
 
 /// All codes with their HTTP status and their meaning, in the order of the documentation.
-const CODES: [(ProblemCode, u16, &str); 35] = [
+const CODES: [(ProblemCode, u16, &str); 36] = [
     (
         UseCase(ErrorCode::InvalidJson),
         400,
@@ -88,7 +88,7 @@ const CODES: [(ProblemCode, u16, &str); 35] = [
     (
         UseCase(ErrorCode::VersionNotPublished),
         409,
-        "The gateway reports a snapshot version that this control plane has not published. See [the protocol](gateway-protocol.md#post-gatewayv1poll).",
+        "The gateway reports a snapshot version that this control plane has not published.",
     ),
     (
         UseCase(ErrorCode::NameTaken),

@@ -105,7 +105,6 @@ fn print(secret: &str, answer: &Value, output: Output) -> anyhow::Result<()> {
     if output.json { output.print_json(answer) } else { output.print_text(&printable_lines(secret)) }
 }
 
-#[expect(clippy::disallowed_methods, reason = "commands are synchronous")]
 fn standard_output() -> anyhow::Result<Metadata> {
     Ok(File::from(stdout().as_fd().try_clone_to_owned()?).metadata()?)
 }

@@ -322,8 +322,8 @@ mod tests {
             |secrets: &[(String, &str)], is_list| content(secrets, is_list).map(|it| it.to_string());
         let (a, b) = (("a b".to_owned(), "s1"), ("c".to_owned(), "s2"));
         assert_eq!(content(&[], true), None);
-        assert_eq!(content(&[a.clone()], false).unwrap(), "s1");
-        assert_eq!(content(&[a.clone()], true).unwrap(), "a b\ts1\n");
+        assert_eq!(content(std::slice::from_ref(&a), false).unwrap(), "s1");
+        assert_eq!(content(std::slice::from_ref(&a), true).unwrap(), "a b\ts1\n");
         assert_eq!(content(&[a, b], true).unwrap(), "a b\ts1\nc\ts2\n");
     }
 
