@@ -443,12 +443,22 @@ async fn every_command_does_its_work() {
     assert!(left.is_empty(), "no test runs these: {left:?}");
     // All files written during the run: logs of all processes, databases with their logs, backups.
     omf.secrets.push(stack.control_plane.admin_token().to_owned());
-    let meant =
-        ["secret", "token", "admin", "auditor", "foreign", "admin-token", "spilt", "paste", "successor"];
+    let meant = [
+        "secret",
+        "token",
+        "admin",
+        "auditor",
+        "foreign",
+        "admin-token",
+        "spilt",
+        "paste",
+        "successor",
+        "replacements",
+    ];
     for secret in &omf.secrets {
         let mut found = files_with(stack.folder(), secret);
         found.retain(|path| !meant.contains(&path.file_name().unwrap().to_str().unwrap()));
         assert!(found.is_empty(), "a secret is in {found:?}");
     }
-    assert_eq!(omf.secrets.len(), 14);
+    assert_eq!(omf.secrets.len(), 16);
 }

@@ -168,7 +168,7 @@ async fn gateway_with_an_expired_token_counts_while_its_requests_are_rejected() 
     world.seconds(30);
     let expected = (false, vec![(1, GatewayState::TokenExpired)]);
     assert_eq!(world.counted().await, expected, "within its lease");
-    assert_eq!(world.fleet.counts().by_state[2], ("token_expired", 1));
+    assert!(world.fleet.counts().by_state.contains(&("token_expired", 1)));
     for _ in 0..3 {
         world.seconds(DAY - 1);
         world.fleet.token_rejected(short.digest, true);
