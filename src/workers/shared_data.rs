@@ -1,15 +1,15 @@
 //! Names and layouts of the entries in Envoy's shared data.
 //!
 //! Shared data has no delete and no expiry, so all names are fixed: one head, one table of VMs, one lease, two slots of
-//! segments, one entry per key for its counters, and one for its introspection counter. Queues are the exception: one per run of a VM. Shared data outlives VMs and
-//! configurations, so neither a reload nor an update refills a limit or loses the snapshot. Under Istio all plugins share one
+//! segments, one entry per key for its counters, and one for its introspection counter. Queues are the exception: one per run
+//! of a VM. Shared data outlives VMs and configurations, so neither a reload nor an update refills a limit or loses the snapshot. Under Istio all plugins share one
 //! name space: names begin with `omniflow/` and the cluster of the control plane, and every entry except the counters has a tag
 //! ([`EntryKey`]). Counters have none: a tag would not prevent a plugin from writing an earlier value back, and their names would
 //! depend on the token, so that a new token would refill every limit.
 
-use omniflow_policy::gateway::Incarnation;
 use std::cell::RefCell;
 
+use omniflow_policy::gateway::Incarnation;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

@@ -1,5 +1,5 @@
-//! The JSON types of the API and the query parameters of its lists, and the errors of its requests. Requests with unknown fields are rejected; times are
-//! RFC 3339 in UTC.
+//! The JSON types of the API, the query parameters of its lists, and the errors of its requests. Requests with unknown
+//! fields are rejected; times are RFC 3339 in UTC.
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)

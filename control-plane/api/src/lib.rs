@@ -9,7 +9,9 @@
 //! | `gateway_protocol` | endpoints for gateways |
 //! | `health`, `metrics`, `docs`, `openapi` | probes, Prometheus metrics, API documentation |
 //! | `problem` | the only place that converts errors to HTTP responses |
-//! | `extract`, `query`, `params`, `precondition`, `idempotency` | extractors that several endpoints share |
+//! | `wording` | texts of errors |
+//! | `extract`, `query`, `params`, `precondition`, `entity_tag`, `idempotency` | extractors and headers that several endpoints share |
+//! | `query_permit` | the limit of concurrent long queries per token |
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)

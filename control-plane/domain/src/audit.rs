@@ -71,7 +71,7 @@ pub struct CallInProgress {
     pub id: i64,
     /// When it began.
     pub time: UnixMillis,
-    /// The gateway that sees it.
+    /// The gateway that reported it.
     pub gateway: String,
     /// The key.
     pub key: Option<AuditKey>,
@@ -85,7 +85,7 @@ pub struct CallInProgress {
     pub status: u16,
     /// Client address as the gateway determined it.
     pub source_ip: Option<IpAddr>,
-    /// The gateway's request id.
+    /// The gateway's request ID.
     pub request_id: String,
     /// Whether the gateway can no longer report the end of the call, because it or its worker is gone.
     pub is_lost: bool,

@@ -11,7 +11,7 @@
 //! | [`policy`] | stored versions of the policy, what they allow keys to do, and what a draft would change |
 //! | [`admin_event`], [`admin_event_state`], [`audit`], [`audit_query`], [`log_content`], [`stats`], [`payload`] | the admin log and the states in it; the request log, the shares of its content, its statistics, redacted and sealed arguments |
 //! | [`anomaly`], [`detection`] | anomalies in the usage of a key, compared with its own history |
-//! | [`page`] | paginated lists |
+//! | [`page`], [`idempotency`] | paginated lists; what a request with an idempotency key created |
 //! | [`error`] | why a use case was refused or failed |
 //! | [`gateway`], [`gateway_pattern`], [`version`] | gateways and the versions they enforce; names that a token is valid for; bounds of versions |
 //! | [`clock`], [`time`] | clock and randomness as parameters; human-readable times |

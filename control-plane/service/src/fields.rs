@@ -1,5 +1,5 @@
-//! Parsing of request fields that arrive as text. `api` and `console` call these functions; use cases take the parsed
-//! values.
+//! Parsing of request fields that arrive as text. The `text` modules of the use cases, `api` and `console` call these
+//! functions; use cases take the parsed values.
 
 use omniflow_domain::error::Error;
 use omniflow_domain::gateway_pattern::{GatewayPattern, MAX_GATEWAY_PATTERNS};

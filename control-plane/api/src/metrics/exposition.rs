@@ -142,7 +142,7 @@ impl Values {
         samples.counter("omf_gateway_polls", "Gateway polls since the start.", self.metrics.gateway_polls)?;
         samples.counters(
             "omf_gateway_requests_refused",
-            "Gateway requests refused because of their token, their version or the number of gateway processes since the start, by code.",
+            "Gateway requests refused since the start because of their token, their version or the number of gateway processes, by code.",
             self.metrics.gateway_refusals.map(|(code, count)| ([("code", code)], count)),
         )
     }

@@ -1,11 +1,11 @@
-//! Which versions of a snapshot a gateway can hold. Whoever has a gateway token can report any version.
+//! Which versions of a snapshot a gateway can hold. Anyone with a gateway token can report any version.
 
 use omniflow_policy::gateway::VmStatus;
 
-/// What is known of the versions that a gateway reports.
+/// The bounds against which the versions that a gateway reports are checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Claims {
-    /// Whether the gateway has a snapshot of this installation. Versions of another one say nothing here.
+    /// Whether the gateway has a snapshot of this installation. Versions of another installation are not comparable.
     pub is_own: bool,
     /// The published version.
     pub published: u64,

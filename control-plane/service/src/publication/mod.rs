@@ -91,9 +91,9 @@ pub enum Offer {
     Delta(Delta),
     /// The whole image; the gateway fetches its chunks next.
     Image(Arc<OfferedImage>),
-    /// The gateway has a version that this control plane has not reached: the database was restored.
+    /// The gateway has a version that an earlier process may have published: the databases were replaced by an older copy.
     Ahead,
-    /// The gateway claims a version that was never published.
+    /// The gateway reports a version that was never published.
     Unpublished,
 }
 
