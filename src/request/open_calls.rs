@@ -24,7 +24,7 @@ const SCAN_PERIOD: Duration = Duration::from_millis(500);
 /// The number of calls that are looked up at once after a change of the whole snapshot.
 const LOOKUPS_AT_ONCE: usize = 1_000;
 /// The number of calls that are ended at once. Each costs Envoy the end of a stream, in the thread that serves requests.
-const ENDS_AT_ONCE: usize = 256;
+const ENDS_AT_ONCE: u64 = 256;
 
 /// A call that its request and the root context share.
 pub(crate) type SharedCall = Rc<RefCell<CallRecord>>;
@@ -125,7 +125,11 @@ impl OpenCalls {
                 // It is looked up again at the next tick.
                 Err(_) => None,
             };
-            self.invalid.extend(denial.map(|denial| (index, *context, denial)));
+            if let Some(denial) = denial
+                && call.mark_ending()
+            {
+                self.invalid.push_back((index, *context, denial));
+            }
         }
     }
 
@@ -138,7 +142,9 @@ impl OpenCalls {
         for (index, entry) in self.entries.iter().enumerate() {
             let Some(OpenCall { context, call }) = entry else { continue };
             let mut call = call.borrow_mut();
-            if call.credential().is_some_and(|used| used.not_after.is_some_and(|end| wall >= end)) {
+            if call.credential().is_some_and(|used| used.not_after.is_some_and(|end| wall >= end))
+                && call.mark_ending()
+            {
                 self.invalid.push_back((index, *context, Denial::KeyExpired));
             }
             if call.is_unreported(REPORTED_AFTER, now)
@@ -152,7 +158,9 @@ impl OpenCalls {
     /// Ends calls whose keys are no longer valid. Returns how many.
     fn end_invalid(&mut self, root: ContextId) -> u64 {
         let mut ended = 0;
-        for (index, context, denial) in self.invalid.drain(..self.invalid.len().min(ENDS_AT_ONCE)) {
+        while ended < ENDS_AT_ONCE
+            && let Some((index, context, denial)) = self.invalid.pop_front()
+        {
             // The call may have ended meanwhile, and another may have its entry.
             if let Some(Some(open)) = self.entries.get(index)
                 && open.context == context

@@ -36,6 +36,8 @@ pub(crate) struct CallRecord {
     is_metered: bool,
     /// Its number among the calls that were reported as in progress.
     reported: Option<u64>,
+    /// Whether the call waits to be ended.
+    is_ending: bool,
     /// Why the filter ended the call before its response was complete.
     ended_by: Option<Denial>,
     limits: Option<LimitReport>,
@@ -77,6 +79,7 @@ impl CallRecord {
             key: decision.key,
             credential: decision.credential,
             reported: None,
+            is_ending: false,
             ended_by: None,
             limits: decision.limits,
             arguments: ArgumentHash::new(query),
@@ -271,6 +274,11 @@ impl CallRecord {
     /// Whether the filter has not ended the call.
     pub(super) fn is_open(&self) -> bool {
         self.ended_by.is_none()
+    }
+
+    /// Marks the call as waiting to be ended. Returns `false` if it already does.
+    pub(super) fn mark_ending(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_ending, true)
     }
 
     /// Ends the call, once. To be called on behalf of its request. A client that has no response yet gets a rejection; a

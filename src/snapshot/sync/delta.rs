@@ -70,6 +70,13 @@ impl Leader {
             let mut read = shared_data::get(&name);
             let bytes = read.value.take().ok_or(SnapshotError::Mismatch)?;
             let segment = Segment::parse(bytes, work.manifest.segment_id(index))?;
+            // Another plugin may have written an earlier segment back, which must not become the base of a new one.
+            let changed =
+                work.head.recent.iter().find(|(changed, _)| *changed == index).map_or(0, |(_, at)| *at);
+            if segment.version() < changed {
+                shared_data::reject(name.name());
+                return Err(SnapshotError::Mismatch);
+            }
             // A newer segment was written by another leader and already contains these changes.
             if segment.version() >= work.delta.to {
                 return Ok(());
@@ -78,5 +85,92 @@ impl Leader {
                 return Ok(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use omniflow_policy::address::Allowlist;
+    use omniflow_policy::digest::Digest;
+    use omniflow_policy::gateway::Incarnation;
+    use omniflow_policy::key::Environment;
+    use omniflow_policy::limit::RateLimit;
+    use omniflow_policy::policy::PolicyDocument;
+    use omniflow_policy::scope::ScopeSet;
+    use omniflow_policy::snapshot::{Credential, Image};
+    use omniflow_policy::time::MonotonicNanos;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::workers::shared_data::{Entry, Names};
+
+    const INSTALLATION: Uuid = Uuid::from_u128(1);
+
+    fn credential(number: u8) -> Credential {
+        Credential {
+            digest: Digest::of(&[number]),
+            key_id: Uuid::from_u128(number.into()),
+            version: 1,
+            environment: Environment::Live,
+            revoked: false,
+            not_after: None,
+            name: format!("key-{number}"),
+            scopes: ScopeSet::default(),
+            rate_limit: RateLimit::default(),
+            allowlist: Allowlist::default(),
+        }
+    }
+
+    fn revocation(number: u8, from: u64) -> Delta {
+        let changes = vec![Change::Revoke(credential(number).digest)];
+        Delta { installation: INSTALLATION, from, to: from + 1, policy: None, changes }
+    }
+
+    fn write(entry: &Entry, value: &[u8]) {
+        assert_eq!(shared_data::swap(entry, &shared_data::get(entry), value), Ok(()));
+    }
+
+    /// Applies a delta to its only segment, of which this is the content in shared data.
+    fn apply_to(names: &Names, index: u32, content: &[u8], delta: &Delta) -> Result<(), SnapshotError> {
+        write(&names.segment(0, index), content);
+        let mut leader = Leader::new(names.clone());
+        leader.begin_delta(&delta.encode())?;
+        let State::Applying { delta: mut work } =
+            std::mem::replace(&mut leader.state, State::Resting { until: MonotonicNanos(0) })
+        else {
+            panic!("no delta is being applied");
+        };
+        let (index, changes) = work.remaining.pop_front().unwrap_or_default();
+        leader.apply_to_segment(&work, index, &changes)
+    }
+
+    #[test]
+    fn earlier_segment_is_not_the_base_of_a_new_one() {
+        let names = Names::for_test("base");
+        let document = PolicyDocument::default();
+        let Ok(first) = Image::build(INSTALLATION, 10, &document, vec![credential(1), credential(2)]) else {
+            panic!("no image");
+        };
+        let Ok(second) = first.apply(&revocation(1, 10)) else { panic!("no second image") };
+        let index = first.manifest().segment_of(&credential(1).digest);
+        assert_eq!(index, first.manifest().segment_of(&credential(2).digest));
+        let content = |image: &Image| image.segments().nth(index as usize).unwrap_or_default().to_vec();
+        write(&names.manifest(0), &first.manifest().encode());
+        let head = Head {
+            process: Incarnation(1),
+            slot: 0,
+            version: 11,
+            manifest_version: 10,
+            confirmed: 0,
+            recent: vec![(index, 11)],
+        };
+        let read = shared_data::get_as(&names.head());
+        assert_eq!(shared_data::swap_as(&names.head(), &read, &head), Ok(()));
+        let delta = revocation(2, 11);
+        let rejected = || shared_data::take_rejected().map_or(0, |rejected| rejected.number);
+        assert!(matches!(apply_to(&names, index, &content(&first), &delta), Err(SnapshotError::Mismatch)));
+        assert_eq!(rejected(), 1);
+        assert!(apply_to(&names, index, &content(&second), &delta).is_ok());
+        assert_eq!(rejected(), 0);
     }
 }
