@@ -12,6 +12,8 @@ use uuid::Uuid;
 
 /// An eviction frees at least this fraction of the room, so that few requests trigger one.
 const MIN_EVICTION: usize = 8;
+/// Room is reserved in this number of blocks, so that the query string and the body of most calls need one reservation.
+const BLOCKS: usize = 4_096;
 
 /// The bytes of payloads that a VM may hold for calls in flight, so that many slow clients cannot fill its memory.
 pub(crate) struct PayloadRoom {
@@ -41,6 +43,9 @@ struct Slot {
     id: u64,
     key: Uuid,
     capture: RefCell<PayloadCapture>,
+    /// The length of the payload.
+    used: Cell<usize>,
+    /// The reserved bytes, in whole blocks.
     held: Cell<usize>,
     has_room: Cell<bool>,
 }
@@ -60,6 +65,13 @@ impl PayloadRoom {
 
     /// Reserves room for a call. Returns `false` if there is not enough.
     fn reserve(&self, slot: &Rc<Slot>, bytes: usize) -> bool {
+        let used = slot.used.get().saturating_add(bytes);
+        let block = self.capacity.div_ceil(BLOCKS).max(1);
+        let bytes = used.div_ceil(block).saturating_mul(block).saturating_sub(slot.held.get());
+        slot.used.set(used);
+        if bytes == 0 {
+            return true;
+        }
         let mut holdings = self.holdings.borrow_mut();
         if holdings.held.saturating_add(bytes) > self.capacity {
             holdings.evict(slot.key, bytes, bytes.max(self.capacity / MIN_EVICTION));
@@ -135,6 +147,7 @@ impl CapturedPayload {
             id: room.next.replace(room.next.get().wrapping_add(1)),
             key,
             capture: RefCell::new(capture),
+            used: Cell::new(0),
             held: Cell::new(0),
             has_room: Cell::new(true),
         });
