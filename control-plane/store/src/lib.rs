@@ -73,7 +73,8 @@ pub use metrics::StoreMetrics;
 pub use payloads::PayloadStore;
 pub use policy::{PolicyStore, PolicyWrites};
 pub use request_log::{
-    AuditStats, AuditedUser, Ingested, RequestLogStore, RequestLogWrites, SearchPage, Timeline,
+    AuditStats, AuditedUser, Ingested, MAX_CALLS_IN_PROGRESS, RequestLogStore, RequestLogWrites, SearchPage,
+    Timeline,
 };
 pub use retention::{LogSize, RetentionStore};
 pub use sessions::{SessionStore, SessionWrites};

@@ -18,6 +18,9 @@ use uuid::Uuid;
 use crate::error::Result;
 use crate::ingest::IngestError;
 
+/// Maximum number of calls in progress that a store keeps. Those that were reported first give way.
+pub const MAX_CALLS_IN_PROGRESS: usize = 20_000;
+
 /// The results of a search up to its deadline, newest first.
 #[derive(Clone, Debug)]
 pub struct SearchPage<T> {

@@ -5,7 +5,7 @@ use omniflow_domain::gateway::GatewayId;
 use omniflow_domain::key::KeyReference;
 use omniflow_policy::audit::{AuditKey, AuditSource};
 use omniflow_store::ingest::Arrival;
-use omniflow_store::{Result, StoreError};
+use omniflow_store::{MAX_CALLS_IN_PROGRESS, Result, StoreError};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
@@ -70,6 +70,16 @@ impl SqliteTransaction {
             .bind(record.status)
             .bind(record.source_ip.map(address_bytes))
             .bind(record.request_id.clone())
+            .execute(self.connection())
+            .await
+            .map_err(StoreError::backend)?;
+        }
+        if !arrival.in_progress.is_empty() {
+            sqlx::query(
+                "DELETE FROM calls_in_progress WHERE id IN \
+                 (SELECT id FROM calls_in_progress ORDER BY id DESC LIMIT -1 OFFSET ?)",
+            )
+            .bind(row_limit(MAX_CALLS_IN_PROGRESS))
             .execute(self.connection())
             .await
             .map_err(StoreError::backend)?;

@@ -8,7 +8,7 @@ use omniflow_policy::audit::{
 
 use super::Backend;
 use super::fixtures::*;
-use crate::Store;
+use crate::{MAX_CALLS_IN_PROGRESS, Store};
 
 fn in_progress(number: u64, record: AuditRecord) -> AuditItem {
     AuditItem::InProgress(CallInProgress { number, record })
@@ -71,6 +71,21 @@ pub async fn call_is_marked_when_its_gateway_is_lost(backend: &impl Backend) {
     assert_eq!(open_calls(&*store).await, calls(true, true));
     ingest_batch(&*store, of_vm(2, Vec::new(), 4)).await;
     assert_eq!(open_calls(&*store).await, calls(true, false), "the gateway is back, its VM is not");
+}
+
+/// The calls that were reported first give way to later ones. A gateway could otherwise fill the log with calls that never end.
+pub async fn calls_in_progress_have_a_maximum(backend: &impl Backend) {
+    let store = backend.open().await;
+    let maximum = u64::try_from(MAX_CALLS_IN_PROGRESS).unwrap();
+    let call = |number| in_progress(number, record(number, START, None));
+    ingest_batch(&*store, batch(source(1, 1), (0..maximum).map(call).collect())).await;
+    let first = async || {
+        let oldest = store.calls_in_progress(None, Some(4), 9).await.unwrap();
+        oldest.last().map(|call| call.request_id.clone())
+    };
+    assert_eq!(first().await.as_deref(), Some("request-0"));
+    ingest_batch(&*store, batch(source(1, 2), vec![call(maximum), call(maximum + 1)])).await;
+    assert_eq!(first().await.as_deref(), Some("request-2"));
 }
 
 /// Old calls in progress are deleted in steps.

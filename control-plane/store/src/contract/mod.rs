@@ -159,6 +159,7 @@ macro_rules! contract_tests {
                 call_is_listed_until_its_record_arrives,
                 call_is_marked_when_its_gateway_is_lost,
                 calls_in_progress_are_purged,
+                calls_in_progress_have_a_maximum,
             ];
             anomalies: [
                 detection_becomes_an_anomaly,
