@@ -29,7 +29,7 @@ const PAGES: &[(&str, Setting, usize, usize)] = &[
     ("docs/guides/rotation.md", Setting::Demo, 6, 1),
     ("docs/guides/streaming.md", Setting::Nothing, 0, 0),
     ("docs/guides/systemd.md", Setting::Nothing, 0, 4),
-    ("docs/guides/upgrades.md", Setting::Nothing, 0, 3),
+    ("docs/guides/upgrades.md", Setting::Nothing, 0, 4),
 ];
 
 #[test]
