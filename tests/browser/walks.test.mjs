@@ -211,7 +211,7 @@ test('an auditor can view a key but not change it', async () => {
   assert.equal(await page.getByRole('link', { name: 'Tokens' }).count(), 0);
   for (const path of ['/keys/new', `/keys/${key.id}/rotate`, `/keys/${key.id}/revoke`, '/tokens', '/tokens/new']) {
     assert.equal((await page.goto(path)).status(), 403, path);
-    assert.match(await page.locator('main').innerText(), /your token has the auditor role/);
+    assert.match(await page.locator('main').innerText(), /your token has the role auditor/);
   }
   // With a form that was made by hand, and the token of the auditor's own session.
   await page.goto('/keys');
