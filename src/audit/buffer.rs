@@ -3,8 +3,8 @@
 //! Records stay in the buffer until the control plane has acknowledged them. When the buffer is full, new records are
 //! dropped and counted; a gap with their number and time span follows the next acknowledged batch. Refusals and calls
 //! without a key, which no limit bounds, are aggregated when there are many. Payloads have separate room, half as much
-//! as the records. Each key may use three quarters of what the other keys leave of it; beyond that, a record is sent
-//! without its payload.
+//! as the records. Each key may use three quarters of the room that other keys do not use. Above that, a record is
+//! sent without its payload.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};

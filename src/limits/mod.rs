@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::workers::shared_data::{self, Names};
 
 /// Maximum number of compare-and-swap attempts before the call is refused. Each failed attempt means that another
-/// worker succeeded, so this many failures in a row indicate a fault. A call is never let through uncounted.
+/// worker succeeded, so this many failures in a row indicate a fault. No call is allowed without being counted.
 const MAX_ATTEMPTS: usize = 10_000;
 
 /// Charges one call to a key if its limits allow it. `None` if the entry could not be written.

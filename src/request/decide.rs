@@ -183,7 +183,7 @@ pub(super) fn decide(
     }
 }
 
-/// The credential of a request. If a bearer token beside it goes on to the upstream, it must not be a key.
+/// The credential of a request. A bearer token beside it, which the upstream would receive, must not be a key.
 fn find_only_credential<'a>(
     request: &RequestHeaders<'a>,
     policy: &Policy,

@@ -140,7 +140,7 @@ impl RedactedPrefix {
         Self(template.split('/').take(end.index).skip(1).map(segment).collect())
     }
 
-    /// Whether a path begins like the template and goes on after that.
+    /// Whether a path begins like the template and has at least one more segment.
     fn matches(&self, segments: &[String]) -> bool {
         segments.len() > self.0.len()
             && self.0.iter().zip(segments).all(|(literal, segment)| {

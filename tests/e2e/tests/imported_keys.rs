@@ -138,7 +138,7 @@ async fn a_policy_that_takes_imported_keys_reaches_the_gateways_and_is_taken_bac
     }
 }
 
-/// Beside a key in X-API-Key, a bearer token goes on to the upstream. A key must not.
+/// The upstream receives a bearer token that is sent beside a key in X-API-Key. It must not receive a key.
 #[tokio::test]
 async fn an_imported_key_beside_another_key_does_not_reach_the_upstream() {
     let [first, second] = ["sk_live_4eC39HqLyjWDarjtT1zdp7dc", "sk_live_26PHem9AhJZvU623DfE1x4sd"];

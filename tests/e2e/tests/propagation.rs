@@ -270,7 +270,7 @@ async fn waiting_for_a_revocation_tells_the_truth() {
     assert_eq!(answer["enforcement"]["complete"], true, "{answer}");
     assert_eq!(stack.call(contacts(&keys[2].secret)).await.unwrap().status, 401);
 
-    // A killed Envoy counts until its lease is over, because it may still be serving as far as anyone can tell.
+    // A killed Envoy counts until its lease is over, because the control plane cannot distinguish it from one that still serves.
     stack.envoy.process().kill().unwrap();
     let answer = stack.control_plane.revoke(&keys[3].id, Some(Duration::from_secs(1))).await.unwrap();
     assert_eq!(answer["enforcement"]["complete"], false, "{answer}");

@@ -52,7 +52,7 @@ impl Process {
         self.lock().id()
     }
 
-    /// A path as the process sees it: it may have mounted other file systems.
+    /// A path in the mount namespace of the process, which may have mounted other file systems.
     pub fn path(&self, path: &Path) -> PathBuf {
         Path::new("/proc")
             .join(self.id().to_string())
