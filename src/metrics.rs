@@ -15,7 +15,7 @@ pub(crate) struct Metrics {
     audit_not_quiescent: Option<u32>,
     payloads_dropped: Option<u32>,
     snapshots_rejected: Option<u32>,
-    calls_ended: Option<u32>,
+    calls_terminated: Option<u32>,
     forwarded_unparsed: Option<u32>,
     shared_data_rejected: Option<u32>,
     snapshot_version: Option<u32>,
@@ -37,7 +37,7 @@ impl Metrics {
             audit_lost: counter("omniflow_audit_records_lost"),
             payloads_dropped: counter("omniflow_audit_payloads_dropped"),
             snapshots_rejected: counter("omniflow_snapshots_rejected"),
-            calls_ended: counter("omniflow_calls_ended"),
+            calls_terminated: counter("omniflow_calls_terminated"),
             forwarded_unparsed: counter("omniflow_forwarded_addresses_unparsed"),
             shared_data_rejected: counter("omniflow_shared_data_rejected"),
             audit_waiting: gauge("omniflow_audit_records_waiting"),
@@ -63,8 +63,8 @@ impl Metrics {
     }
 
     /// Counts calls that were ended because their key was no longer valid.
-    pub(crate) fn add_calls_ended(&self, calls: u64) {
-        increment(self.calls_ended, calls);
+    pub(crate) fn add_calls_terminated(&self, calls: u64) {
+        increment(self.calls_terminated, calls);
     }
 
     /// Counts a request whose `X-Forwarded-For` has an address that Envoy cannot parse.

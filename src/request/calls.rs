@@ -2,14 +2,14 @@
 
 use std::cell::RefCell;
 
-use super::open_calls::OpenCalls;
+use super::calls_in_progress::CallsInProgress;
 use super::redirect::RedirectedCalls;
 use crate::host::ContextId;
 use crate::vm::Vm;
 
 #[derive(Default)]
 pub(crate) struct Calls {
-    pub(super) open: RefCell<OpenCalls>,
+    pub(super) in_progress: RefCell<CallsInProgress>,
     pub(super) redirected: RefCell<RedirectedCalls>,
 }
 
@@ -17,7 +17,7 @@ impl Calls {
     /// Reports calls that are in progress for long, and ends those whose key is no longer valid. Only in callbacks of the root
     /// context.
     pub(crate) fn supervise(&self, vm: &Vm, root: ContextId) {
-        self.open.borrow_mut().supervise(vm, root);
+        self.in_progress.borrow_mut().supervise(vm, root);
     }
 
     /// Records the redirected calls that no stream has continued for too long, or all of them.

@@ -12,14 +12,14 @@
 //! | [`record`] | the audit record |
 //! | [`redirect`] | requests that Envoy redirects |
 //! | [`calls`] | the calls that outlive a callback: those in progress, and those between two streams |
-//! | [`open_calls`] | the calls in progress: reports those that last, and ends those whose key is no longer valid |
+//! | [`calls_in_progress`] | the calls in progress: reports those that last, and ends those whose key is no longer valid |
 
 pub(crate) mod calls;
+mod calls_in_progress;
 mod decide;
 mod headers;
 mod identity;
 mod introspection;
-mod open_calls;
 pub(crate) mod payload;
 pub(crate) mod record;
 pub(crate) mod redirect;
@@ -36,9 +36,9 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
 use self::calls::Calls;
+use self::calls_in_progress::{SharedCall, Slot};
 use self::decide::{DenialDetails, decide};
 use self::headers::RequestHeaders;
-use self::open_calls::{Entry, SharedCall};
 use self::record::CallRecord;
 use self::response_headers::{ResponseHeaders, grpc_status};
 use crate::clock;
@@ -54,12 +54,12 @@ pub(crate) struct RequestContext {
     /// Present once the request is decided, until its end.
     call: Option<SharedCall>,
     /// The call among the calls in progress, if it was charged to a key.
-    entry: Option<Entry>,
+    slot: Option<Slot>,
 }
 
 impl RequestContext {
     pub(crate) fn new(vm: Option<Rc<Vm>>, calls: Rc<Calls>, id: ContextId) -> Self {
-        Self { vm, calls, id, call: None, entry: None }
+        Self { vm, calls, id, call: None, slot: None }
     }
 }
 
@@ -85,6 +85,13 @@ impl HttpContext for RequestContext {
         let first = self.calls.redirected.borrow_mut().take(&request);
         let charged = first.as_ref().and_then(CallRecord::charged);
         let mut decision = decide(vm, &mut request, source, now, began, charged);
+        let first = first.and_then(|first| {
+            if first.is_continued_by(request.method(), decision.outcome) {
+                return Some(first);
+            }
+            first.finish(vm);
+            None
+        });
         if first.is_none() {
             vm.metrics.add_decision(decision.outcome);
             vm.begun.update(|calls| calls.saturating_add(1));
@@ -104,7 +111,7 @@ impl HttpContext for RequestContext {
         let call = CallRecord::begin(vm, &request, decision, source, now, began, end_of_stream);
         let call = Rc::new(RefCell::new(call.continuing(first)));
         if is_metered {
-            self.entry = Some(self.calls.open.borrow_mut().add(self.id, Rc::clone(&call)));
+            self.slot = Some(self.calls.in_progress.borrow_mut().add(self.id, Rc::clone(&call)));
         }
         self.call = Some(call);
         match (denial, introspection) {
@@ -172,8 +179,8 @@ impl Context for RequestContext {
     /// has no record.
     fn on_done(&mut self) -> bool {
         if let (Some(vm), Some(call)) = (&self.vm, self.call.take()) {
-            if let Some(entry) = self.entry.take() {
-                self.calls.open.borrow_mut().remove(entry);
+            if let Some(slot) = self.slot.take() {
+                self.calls.in_progress.borrow_mut().remove(slot);
             }
             if let Some(call) = Rc::into_inner(call)
                 && let Some(call) = self.calls.redirected.borrow_mut().keep(call.into_inner())

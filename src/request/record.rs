@@ -99,6 +99,16 @@ impl CallRecord {
         }
     }
 
+    /// The response of the upstream that Envoy follows instead of passing it on.
+    pub(super) fn set_redirect(&mut self, status: u16) {
+        self.set_response(status, None, true);
+    }
+
+    /// Whether a request for the target of a redirect continues this call.
+    pub(super) fn is_continued_by(&self, method: &[u8], outcome: Outcome) -> bool {
+        !matches!(outcome, Outcome::Denied(_)) && self.method.as_bytes() == method
+    }
+
     /// Makes this the record of a call that began with another request, which Envoy has redirected.
     pub(super) fn continuing(self, first: Option<Self>) -> Self {
         let Some(first) = first else { return self };

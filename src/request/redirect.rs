@@ -2,7 +2,9 @@
 //! and starts another with the same request for the target, which passes all filters again. The credential is gone by then.
 //!
 //! The call is therefore kept when its stream ends, under a token in filter state that only filters can set and that the next
-//! stream inherits. The target is judged by the key of the call, which is charged once and has one record.
+//! stream inherits. The target is judged by the key of the call, which is charged once. An allowed target continues the call,
+//! which has one record. If the target is refused, or requested with another method, both have a record: the upstream has
+//! executed the first, and a record of the target alone would hide it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -36,11 +38,14 @@ pub(crate) fn declare_state() {
 impl RedirectedCalls {
     /// Keeps a call whose stream ends because of an internal redirect. Returns any other call. Only in the callback for the end
     /// of a request.
-    pub(super) fn keep(&mut self, call: CallRecord) -> Option<CallRecord> {
+    pub(super) fn keep(&mut self, mut call: CallRecord) -> Option<CallRecord> {
         // Envoy follows redirects before any response reaches the filters.
         if call.has_response() || host::property("response\0code_details").as_deref() != Some(REDIRECTED) {
             return Some(call);
         }
+        let status =
+            host::property("response\0code").and_then(|code| Some(u64::from_le_bytes(*code.first_chunk()?)));
+        call.set_redirect(status.and_then(|status| u16::try_from(status).ok()).unwrap_or_default());
         let token = host::random_u64();
         host::set_filter_state(STATE, &token.to_le_bytes());
         self.0.insert(token, (call, clock::monotonic()));

@@ -19,7 +19,7 @@ async fn stack(options: StackOptions) -> Stack {
             .get_mut("route_config")
             .and_then(|routes| routes.pointer_mut("/virtual_hosts/0/routes").and_then(Value::as_array_mut));
         for route in hosts.context("no routes")? {
-            route["route"]["internal_redirect_policy"] = json!({});
+            route["route"]["internal_redirect_policy"] = json!({"redirect_response_codes": [302, 303]});
         }
         Ok(())
     });
@@ -28,8 +28,13 @@ async fn stack(options: StackOptions) -> Stack {
 
 /// A call to which the upstream answers with a redirect.
 fn redirected(stack: &Stack, key: &NewKey, target: &str) -> Call {
-    let location = format!("location=http://127.0.0.1:{}{target}", stack.envoy.port());
-    Call::get(&format!("{CONTACTS}/status/302")).bearer(&key.secret).header("x-echo-headers", &location)
+    Call::get(&format!("{CONTACTS}/status/302"))
+        .bearer(&key.secret)
+        .header("x-echo-headers", &location(stack, target))
+}
+
+fn location(stack: &Stack, target: &str) -> String {
+    format!("location=http://127.0.0.1:{}{target}", stack.envoy.port())
 }
 
 async fn records(stack: &Stack) -> Vec<Value> {
@@ -80,10 +85,47 @@ async fn a_redirect_needs_the_scope_of_its_target() {
     let response = stack.call(redirected(&stack, &key, OTHER)).await.unwrap();
     assert_eq!(refusal(&response), (403, Some("insufficient_scope".to_owned())));
     assert_eq!(stack.live.take().len(), 1);
-    let records = records(&stack).await;
-    assert_eq!(records.len(), 1, "{records:?}");
-    assert_eq!((&records[0]["path"], &records[0]["reason"]), (&json!(OTHER), &json!("insufficient_scope")));
-    assert_eq!(records[0]["key_id"], json!(key.id));
+    assert_eq!(
+        recorded(&stack, &key).await,
+        [
+            ("GET".to_owned(), OTHER.to_owned(), 403, json!("insufficient_scope")),
+            ("GET".to_owned(), format!("{CONTACTS}/status/302"), 302, json!("allowed")),
+        ],
+        "the refusal does not hide the call that the upstream has executed"
+    );
+}
+
+/// Method, path, status and reason of each record, newest first. Asserts that all are of this key and none is missing.
+async fn recorded(stack: &Stack, key: &NewKey) -> Vec<(String, String, u64, Value)> {
+    let records = records(stack).await;
+    assert!(records.iter().all(|record| record["key_id"] == json!(key.id)), "{records:?}");
+    assert!(stack.control_plane.list("/v1/audit/gaps").await.unwrap().is_empty());
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let shown = |record: &Value| {
+        let status = record["status"].as_u64().unwrap_or_default();
+        (text(&record["method"]), text(&record["path"]), status, record["reason"].clone())
+    };
+    records.iter().map(shown).collect()
+}
+
+#[tokio::test]
+async fn a_redirect_to_another_method_leaves_a_record_of_both() {
+    let stack = stack(StackOptions::workers(2)).await;
+    let key = stack.live_key("redirected", &["contacts:read", "contacts:write"]).await.unwrap();
+    let call = Call::new("POST", &format!("{CONTACTS}/status/303"))
+        .bearer(&key.secret)
+        .header("x-echo-headers", &location(&stack, CONTACTS));
+    let response = stack.call(call).await.unwrap();
+    assert_eq!((refusal(&response), response.number("x-ratelimit-remaining").unwrap()), ((200, None), 59));
+    let methods: Vec<_> = stack.live.take().into_iter().map(|request| request.method).collect();
+    assert_eq!(methods, ["POST", "GET"]);
+    assert_eq!(
+        recorded(&stack, &key).await,
+        [
+            ("GET".to_owned(), CONTACTS.to_owned(), 200, json!("allowed")),
+            ("POST".to_owned(), format!("{CONTACTS}/status/303"), 303, json!("allowed")),
+        ]
+    );
 }
 
 #[tokio::test]

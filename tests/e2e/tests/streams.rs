@@ -130,7 +130,7 @@ async fn open_streams_end_when_their_key_is_revoked() {
             "{record}"
         );
     }
-    assert_eq!(stack.envoy.stat("wasmcustom.omniflow_calls_ended").await.unwrap(), 5);
+    assert_eq!(stack.envoy.stat("wasmcustom.omniflow_calls_terminated").await.unwrap(), 5);
     let [_, socket, _] = &mut kept;
     socket.send(b"pong").await.unwrap();
     read_until(socket, "pong").await;

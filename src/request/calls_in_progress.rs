@@ -31,9 +31,9 @@ pub(crate) type SharedCall = Rc<RefCell<CallRecord>>;
 
 /// The calls in progress.
 #[derive(Default)]
-pub(crate) struct OpenCalls {
+pub(crate) struct CallsInProgress {
     /// Entries of calls that have ended are reused.
-    entries: Vec<Option<OpenCall>>,
+    entries: Vec<Option<ActiveCall>>,
     free: Vec<usize>,
     scanned: MonotonicNanos,
     /// The next entry to look up after a change of the whole snapshot.
@@ -42,31 +42,31 @@ pub(crate) struct OpenCalls {
     invalid: VecDeque<(usize, ContextId, Denial)>,
 }
 
-struct OpenCall {
+struct ActiveCall {
     context: ContextId,
     call: SharedCall,
 }
 
 /// The place of a call among the calls in progress.
 #[derive(Clone, Copy)]
-pub(crate) struct Entry(usize);
+pub(crate) struct Slot(usize);
 
-// === impl OpenCalls ===
+// === impl CallsInProgress ===
 
-impl OpenCalls {
-    pub(crate) fn add(&mut self, context: ContextId, call: SharedCall) -> Entry {
-        let call = Some(OpenCall { context, call });
+impl CallsInProgress {
+    pub(crate) fn add(&mut self, context: ContextId, call: SharedCall) -> Slot {
+        let call = Some(ActiveCall { context, call });
         if let Some(free) = self.free.pop()
             && let Some(entry) = self.entries.get_mut(free)
         {
             *entry = call;
-            return Entry(free);
+            return Slot(free);
         }
         self.entries.push(call);
-        Entry(self.entries.len() - 1)
+        Slot(self.entries.len() - 1)
     }
 
-    pub(crate) fn remove(&mut self, Entry(index): Entry) {
+    pub(crate) fn remove(&mut self, Slot(index): Slot) {
         if let Some(entry) = self.entries.get_mut(index)
             && entry.take().is_some()
         {
@@ -82,7 +82,7 @@ impl OpenCalls {
         self.check_changes(&mut vm.snapshot.borrow_mut(), wall);
         self.scan(vm, now, wall);
         let ended = self.end_invalid(root);
-        vm.metrics.add_calls_ended(ended);
+        vm.metrics.add_calls_terminated(ended);
     }
 
     /// Marks the calls whose keys are no longer valid after the changes of the snapshot since the last check.
@@ -110,7 +110,7 @@ impl OpenCalls {
         is_affected: impl Fn(u32) -> bool,
     ) {
         for index in indices {
-            let Some(Some(OpenCall { context, call })) = self.entries.get(index) else { continue };
+            let Some(Some(ActiveCall { context, call })) = self.entries.get(index) else { continue };
             let mut call = call.borrow_mut();
             let Some(credential) = call.credential() else { continue };
             if !snapshot.segment_of(&credential.digest).is_some_and(&is_affected) {
@@ -140,7 +140,7 @@ impl OpenCalls {
         }
         self.scanned = now;
         for (index, entry) in self.entries.iter().enumerate() {
-            let Some(OpenCall { context, call }) = entry else { continue };
+            let Some(ActiveCall { context, call }) = entry else { continue };
             let mut call = call.borrow_mut();
             if call.credential().is_some_and(|used| used.not_after.is_some_and(|end| wall >= end))
                 && call.mark_ending()
