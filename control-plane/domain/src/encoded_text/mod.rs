@@ -34,7 +34,7 @@ const MAX_DEPTH: u8 = 4;
 /// decoded in three ways after that.
 const MAX_EXPANSION: usize = 32;
 /// Bytes that a search of a short text may decode nevertheless.
-const MIN_BUDGET: usize = 256 * 1024;
+const MIN_BUDGET: usize = 32 * 1024;
 /// What each view counts, besides its bytes.
 const VIEW_COST: usize = 64;
 /// Minimum number of characters that are considered a text in what Base64 or hexadecimal digits encode. Fewer occur in random
