@@ -18,7 +18,7 @@ pub const REDACTED: &str = "***";
 
 /// Maximum number of layers of percent-encoding that are decoded. Proxies and clients encode text that is
 /// already encoded.
-const MAX_DECODINGS: usize = 4;
+pub(crate) const MAX_DECODINGS: usize = 4;
 
 /// One character of a text after percent-decoding, and its position in the original text.
 #[derive(Clone, Copy)]

@@ -55,6 +55,20 @@ struct Current {
     oldest: BTreeMap<u32, u64>,
 }
 
+impl Current {
+    fn open<'s>(&'s mut self, names: &'s Names, needs_image: &'s mut bool) -> (&'s Policy, Segments<'s>) {
+        let segments = Segments {
+            names,
+            slot: self.head.slot,
+            manifest: &self.manifest,
+            segments: &mut self.segments,
+            oldest: &mut self.oldest,
+            needs_image,
+        };
+        (&self.policy, segments)
+    }
+}
+
 /// The segments, for one look-up.
 pub(crate) struct Segments<'s> {
     names: &'s Names,
@@ -206,15 +220,7 @@ impl SnapshotView {
         if max_age.is_some_and(|max| now.since(MonotonicNanos(current.head.confirmed)) > max) {
             return None;
         }
-        let segments = Segments {
-            names: &self.names,
-            slot: current.head.slot,
-            manifest: &current.manifest,
-            segments: &mut current.segments,
-            oldest: &mut current.oldest,
-            needs_image: &mut self.needs_image,
-        };
-        Some((&current.policy, segments))
+        Some(current.open(&self.names, &mut self.needs_image))
     }
 }
 
@@ -235,14 +241,7 @@ impl SnapshotView {
     pub(crate) fn find(&mut self, digest: &Digest) -> Result<Option<CredentialView<'_>>, SegmentUnavailable> {
         let Some(current) = &mut self.current else { return Err(SegmentUnavailable) };
         let index = current.manifest.segment_of(digest);
-        let segments = Segments {
-            names: &self.names,
-            slot: current.head.slot,
-            manifest: &current.manifest,
-            segments: &mut current.segments,
-            oldest: &mut current.oldest,
-            needs_image: &mut self.needs_image,
-        };
+        let (_, segments) = current.open(&self.names, &mut self.needs_image);
         segments.find(digest).inspect_err(|_| {
             self.changes.segments.insert(index);
         })

@@ -56,7 +56,7 @@ fn describe(Readiness { space, lost_records, purged_records }: &Readiness) -> St
             "warning: less than {reserve} bytes are free, so audit batches are rejected\n"
         ));
     }
-    let rejected = space.refused_batches + space.failed_batches;
+    let rejected = space.rejected_batches + space.failed_batches;
     text.push_str(&format!(
         "audit batches not stored: {rejected}\naudit records lost: {lost_records}\naudit records purged early: {purged_records}\n"
     ));

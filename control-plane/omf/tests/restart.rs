@@ -105,7 +105,7 @@ async fn a_restarted_control_plane_waits_for_the_gateways_that_it_knew() {
 async fn a_gateway_that_does_not_come_back_is_waited_for_until_its_lease_is_over() {
     let server = TestServer::new().await;
     server.key("ci").await;
-    server.app.fleet.reported(&report(), omniflow_service::fleet::Claims::ALL);
+    server.app.fleet.reported(&report(), omniflow_service::fleet::VersionBounds::ALL);
     server.app.fleet.memorise(&*server.app.store).await.unwrap();
     let server = server.restart().await;
     server.pass(Duration::from_secs(60));

@@ -30,7 +30,7 @@ pub struct LogSpace {
     store: Arc<dyn Store>,
     limits: LogLimits,
     /// Batches that were rejected because less than the reserve was free.
-    refused: AtomicU64,
+    rejected: AtomicU64,
     /// Batches that could not be stored.
     failed: AtomicU64,
     state: Mutex<State>,
@@ -53,7 +53,7 @@ pub struct SpaceStatus {
     /// The free space of its volume, in bytes; `None` if the backend does not provide it.
     pub free_bytes: Option<u64>,
     /// Batches rejected since the start because less than the reserve was free.
-    pub refused_batches: u64,
+    pub rejected_batches: u64,
     /// Batches that failed since the start because they could not be stored.
     pub failed_batches: u64,
 }
@@ -63,8 +63,8 @@ pub struct SpaceStatus {
 impl LogSpace {
     /// The space of the request log in this store.
     pub fn new(store: Arc<dyn Store>, limits: LogLimits) -> Self {
-        let (refused, failed) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { store, limits, refused, failed, state: Mutex::default() }
+        let (rejected, failed) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { store, limits, rejected, failed, state: Mutex::default() }
     }
 
     /// Succeeds if a batch may be stored.
@@ -76,13 +76,13 @@ impl LogSpace {
         let Some(free) = self.free().await?.filter(|free| *free < self.limits.reserve_bytes) else {
             return Ok(());
         };
-        let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        let rejected = self.rejected.fetch_add(1, Ordering::Relaxed) + 1;
         let reserve = self.limits.reserve_bytes;
         if self.may_warn() {
             tracing::warn!(
                 free,
                 reserve,
-                refused,
+                rejected,
                 "gateway batches rejected, the volume of the request log is almost full"
             );
         }
@@ -106,7 +106,7 @@ impl LogSpace {
             log_bytes: self.store.log_size().await?.bytes,
             limits: self.limits,
             free_bytes: self.free().await?,
-            refused_batches: self.refused.load(Ordering::Relaxed),
+            rejected_batches: self.rejected.load(Ordering::Relaxed),
             failed_batches: self.failed.load(Ordering::Relaxed),
         })
     }

@@ -119,7 +119,7 @@ impl Publisher {
     /// The highest version that a gateway can hold although this process has not published it. Versions follow the clock, so
     /// it was published before this process began, by one whose database has since been replaced by an older copy.
     /// Anyone with a gateway token can report any other version, so higher versions are refused.
-    pub(crate) fn highest_believed_version(&self) -> u64 {
+    pub(crate) fn highest_plausible_version(&self) -> u64 {
         self.began.0.saturating_add(MAX_CLOCK_DIFFERENCE_MS)
     }
 

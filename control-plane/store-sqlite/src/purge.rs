@@ -65,7 +65,7 @@ impl SqliteTransaction {
     }
 
     /// Adds the records after this number, and their payloads, to the space that is used.
-    pub(crate) async fn count_space(&mut self, after: i64) -> Result<()> {
+    pub(crate) async fn add_usage(&mut self, after: i64) -> Result<()> {
         const ADD: &str = "ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes";
         for statement in [
             format!(
@@ -86,7 +86,7 @@ impl SqliteTransaction {
         Ok(())
     }
 
-    async fn free_space_of(&mut self, content: LogContent, bytes: u64) -> Result<()> {
+    async fn subtract_usage(&mut self, content: LogContent, bytes: u64) -> Result<()> {
         sqlx::query("UPDATE log_usage SET bytes = max(0, bytes - ?) WHERE content = ?")
             .bind(saturated(bytes))
             .bind(content.as_str())
@@ -115,7 +115,7 @@ impl SqliteTransaction {
             LogContent::Payloads => {
                 let purged = self.purge_payloads(UnixMillis(u64::MAX), limit).await?;
                 if purged == 0 {
-                    self.free_space_of(content, u64::MAX).await?;
+                    self.subtract_usage(content, u64::MAX).await?;
                 }
                 return Ok(purged);
             }
@@ -123,7 +123,7 @@ impl SqliteTransaction {
         let records = self.oldest_records(index, condition, UnixMillis(u64::MAX), limit).await?;
         if records.is_empty() {
             // The size is approximate. Without this, the next call would choose the same kind.
-            self.free_space_of(content, u64::MAX).await?;
+            self.subtract_usage(content, u64::MAX).await?;
         }
         if let Some(cause) = content.gap_cause() {
             self.insert_purge_gaps(cause, &records).await?;
@@ -151,7 +151,7 @@ impl SqliteTransaction {
         for row in deleted {
             bytes = bytes.saturating_add(row.column::<i64, _>(0)?.cast_unsigned());
         }
-        self.free_space_of(LogContent::Payloads, bytes).await?;
+        self.subtract_usage(LogContent::Payloads, bytes).await?;
         Ok(deleted.len() as u64)
     }
 
@@ -211,7 +211,7 @@ impl SqliteTransaction {
             *freed.entry(record.content).or_default() += record.bytes;
         }
         for (content, bytes) in freed {
-            self.free_space_of(content, bytes).await?;
+            self.subtract_usage(content, bytes).await?;
         }
         Ok(records.len() as u64)
     }

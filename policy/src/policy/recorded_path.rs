@@ -7,10 +7,7 @@ use alloc::vec::Vec;
 use super::{Policy, Route};
 use crate::audit::{MAX_PATH, clip};
 use crate::path::{decode, split_query};
-use crate::redaction::REDACTED;
-
-/// Maximum number of layers of percent-encoding that are decoded in a path without a route.
-const MAX_DECODINGS: usize = 4;
+use crate::redaction::{MAX_DECODINGS, REDACTED};
 
 /// The beginning of a template up to its first redacted parameter: a literal, or `None` for a parameter, for each segment.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -231,9 +231,9 @@ mod tests {
         assert_eq!(Delta::decode(&answer.body).unwrap().from, held);
     }
 
-    /// However high the believed versions are that a forger reports, they lead no further than the start of the process.
+    /// However high the versions are that a forger reports, plausible ones lead no further than the start of the process.
     #[tokio::test]
-    async fn what_is_believed_leads_to_few_versions() {
+    async fn plausible_versions_lead_to_few_new_ones() {
         let server = replaced_by_an_older_copy().await;
         let token = server.token("gateway").await;
         let mine = Some(server.app.publisher.installation.id);

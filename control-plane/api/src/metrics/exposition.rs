@@ -175,10 +175,10 @@ impl Values {
     }
 
     fn space(&self, samples: &mut Samples) -> fmt::Result {
-        let SpaceStatus { log_bytes, limits, free_bytes, refused_batches, failed_batches } =
+        let SpaceStatus { log_bytes, limits, free_bytes, rejected_batches, failed_batches } =
             self.metrics.space;
         samples.gauge("omf_audit_log_bytes", "Size of the audit log, including free pages.", log_bytes)?;
-        let help = "Size above which the oldest audit records are purged; 0 for no limit.";
+        let help = "Size above which content of the audit log is purged; 0 for no limit.";
         samples.gauge("omf_audit_log_max_bytes", help, limits.max_bytes.unwrap_or_default())?;
         if let Some(free_bytes) = free_bytes {
             samples.gauge(
@@ -192,7 +192,7 @@ impl Values {
         samples.counters(
             "omf_audit_batches_rejected",
             "Audit batches that were not stored, because of the reserve or because of a failure.",
-            [([("cause", "reserve")], refused_batches), ([("cause", "failed")], failed_batches)],
+            [([("cause", "reserve")], rejected_batches), ([("cause", "failed")], failed_batches)],
         )
     }
 

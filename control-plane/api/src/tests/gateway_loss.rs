@@ -8,7 +8,7 @@ use omniflow_policy::gateway::{Incarnation, PollRequest};
 use omniflow_policy::time::UnixMillis;
 use serde_json::{Value, json};
 
-use omniflow_service::fleet::{Claims, OpenPoll};
+use omniflow_service::fleet::{OpenPoll, VersionBounds};
 use omniflow_test_server::{START, TestServer, record, request};
 
 /// A gateway with two workers that uses the gateway protocol.
@@ -64,7 +64,7 @@ impl Gateway {
             clock: omniflow_policy::time::UnixMillis(0),
             vms: vec![],
         };
-        server.app.fleet.poll_began(&poll, Claims::ALL)
+        server.app.fleet.poll_began(&poll, VersionBounds::ALL)
     }
 }
 

@@ -92,7 +92,7 @@ async fn places_of_gateways_that_are_gone_are_forgotten() {
         installation: None,
         vms: Vec::new(),
     };
-    server.app.fleet.reported(&report, omniflow_service::fleet::Claims::ALL);
+    server.app.fleet.reported(&report, omniflow_service::fleet::VersionBounds::ALL);
     server.purge().await;
     assert_eq!(quiet().await, [1, 7]);
     deliver(7, 1, START + 1).await;

@@ -66,7 +66,7 @@ struct AuditPage {
     live: Option<String>,
     /// The summary on the first page, or why there is none.
     summary: Option<Result<CallSummary, String>>,
-    in_progress: Vec<OpenCall>,
+    in_progress: Vec<ListedCall>,
     items: Vec<Item>,
     next: Option<String>,
     /// Path that resumes the search and the time it reached, if it hit the time limit.
@@ -91,7 +91,7 @@ struct Gap {
 }
 
 /// A call in progress.
-struct OpenCall {
+struct ListedCall {
     since: Moment,
     /// Name and path of the page of the key.
     key: Option<(String, String)>,
@@ -105,7 +105,7 @@ struct OpenCall {
 /// Results for a page.
 struct Found {
     summary: Option<Result<CallSummary, String>>,
-    in_progress: Vec<OpenCall>,
+    in_progress: Vec<ListedCall>,
     items: Vec<Item>,
     next: Option<String>,
     resume: Option<AuditPosition>,
@@ -169,13 +169,17 @@ async fn find(
 }
 
 /// The calls in progress, on the first page of a search for nothing else than a key.
-async fn in_progress(log: &RequestLog, query: &Query, filter: &AuditFilter) -> Result<Vec<OpenCall>, Error> {
+async fn in_progress(
+    log: &RequestLog,
+    query: &Query,
+    filter: &AuditFilter,
+) -> Result<Vec<ListedCall>, Error> {
     let only_key = Query { key: query.key.clone(), count: query.count.clone(), ..Query::default() };
     if only_key != *query {
         return Ok(Vec::new());
     }
     let calls = log.in_progress(filter.key.as_ref(), PageRequest::first(MAX_IN_PROGRESS)).await?;
-    Ok(calls.items.into_iter().map(OpenCall::from).collect())
+    Ok(calls.items.into_iter().map(ListedCall::from).collect())
 }
 
 /// The gaps that end in the period of a page: from `end`, the position of the next page, to the start of the page, so that each
@@ -282,9 +286,9 @@ impl AuditPage {
     }
 }
 
-// === impl OpenCall ===
+// === impl ListedCall ===
 
-impl From<CallInProgress> for OpenCall {
+impl From<CallInProgress> for ListedCall {
     fn from(call: CallInProgress) -> Self {
         Self {
             since: Moment(call.time),

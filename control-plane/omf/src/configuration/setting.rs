@@ -237,7 +237,7 @@ impl Setting {
             Self::AuditDays => "Retention of audit records in days, 1 to 3650",
             Self::PayloadDays => "Retention of payloads in days, 1 to audit_days",
             Self::AuditMaxMib => {
-                "Maximum size of the audit log in MiB; above it, the oldest records are purged before audit_days; 0 for no limit"
+                "Maximum size of the audit log in MiB; above it, the oldest content of the kind that most exceeds its share is purged; 0 for no limit"
             }
             Self::ReserveMib => {
                 "Free space in MiB to reserve for key changes on the volume of data_dir; with less, audit records are rejected"

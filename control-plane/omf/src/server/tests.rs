@@ -29,7 +29,7 @@ fn report() -> omniflow_policy::gateway::EnforcedReport {
 async fn a_server_notes_its_gateways_by_itself() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(settings(folder.path())).await.unwrap();
-    server.app.fleet.reported(&report(), omniflow_service::fleet::Claims::ALL);
+    server.app.fleet.reported(&report(), omniflow_service::fleet::VersionBounds::ALL);
     server.run_until(async {}).await.unwrap();
     let app = ControlPlane::open(&settings(folder.path())).await.unwrap();
     assert_eq!(app.fleet.list(None, 9).len(), 1);
@@ -39,7 +39,7 @@ async fn a_server_notes_its_gateways_by_itself() {
 async fn a_server_that_ends_by_itself_leaves_the_data_directory_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(settings(folder.path())).await.unwrap();
-    server.app.fleet.reported(&report(), omniflow_service::fleet::Claims::ALL);
+    server.app.fleet.reported(&report(), omniflow_service::fleet::VersionBounds::ALL);
     let connections = server.connections.clone();
     let running = tokio::spawn(server.run_until(std::future::pending()));
     connections.shutdown();

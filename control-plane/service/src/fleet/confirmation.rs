@@ -29,7 +29,7 @@ mod tests {
     use omniflow_policy::time::UnixMillis;
 
     use super::*;
-    use crate::fleet::Claims;
+    use crate::fleet::VersionBounds;
 
     #[test]
     fn confirmation_needs_all_vms_and_a_later_version() {
@@ -44,7 +44,7 @@ mod tests {
                 installation: None,
                 vms: vms.collect(),
             };
-            fleet.reported(&report, Claims::ALL);
+            fleet.reported(&report, VersionBounds::ALL);
             fleet.advance_confirmed(&id, published)
         };
         assert_eq!(confirmed(&[], 10), None, "no VM");

@@ -3,7 +3,7 @@
 //! | module | content |
 //! |---|---|
 //! | `admission` | which token may act for which run, and how many runs a token has |
-//! | `claims` | which versions a gateway can hold |
+//! | `version_bounds` | which versions a gateway can hold |
 //! | `requests` | counters of polls and refusals |
 //! | `presence` | whether a run may still be serving requests: live, silent, ended, replaced |
 //! | `tokens` | the tokens that runs use, and whether they are still valid |
@@ -12,7 +12,6 @@
 //! | `sightings` | what survives a restart of the control plane |
 
 mod admission;
-mod claims;
 mod confirmation;
 mod enforcement;
 pub mod enforcement_watch;
@@ -21,9 +20,10 @@ mod requests;
 mod sightings;
 mod status;
 mod tokens;
+mod version_bounds;
 
-pub use self::claims::Claims;
 pub use self::status::GatewayCounts;
+pub use self::version_bounds::VersionBounds;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -56,7 +56,7 @@ pub struct Fleet {
     /// Digests of revoked tokens that runs have used.
     revoked: Mutex<HashSet<Digest>>,
     /// Counters of the requests of gateways.
-    requests: requests::Requests,
+    requests: requests::RequestCounters,
     /// Held while sightings are written or removed, so that a removed run is not written again.
     notes: tokio::sync::Mutex<()>,
     heard: watch::Sender<()>,
@@ -119,7 +119,7 @@ impl Fleet {
         Self {
             gateways: Mutex::default(),
             revoked: Mutex::default(),
-            requests: requests::Requests::default(),
+            requests: requests::RequestCounters::default(),
             notes: tokio::sync::Mutex::default(),
             heard: watch::Sender::new(()),
             clock,
@@ -129,24 +129,24 @@ impl Fleet {
     }
 
     /// Records the start of a poll.
-    pub fn poll_began(self: &Arc<Self>, poll: &PollRequest, claims: Claims) -> OpenPoll {
+    pub fn poll_began(self: &Arc<Self>, poll: &PollRequest, bounds: VersionBounds) -> OpenPoll {
         let id = GatewayId { gateway: poll.gateway.clone(), incarnation: poll.incarnation };
         let clock_skew_ms = Some(ahead(poll.clock, self.clock.now()));
         self.note(&id, |gateway| {
             gateway.clock_skew_ms = clock_skew_ms;
             gateway.filter_version = Some(poll.filter_version.clone());
-            gateway.version = claims.held(poll.version);
-            gateway.is_ahead = claims.is_ahead(poll.version);
+            gateway.version = bounds.held(poll.version);
+            gateway.is_ahead = bounds.is_ahead(poll.version);
             gateway.open_polls += 1;
-            gateway.take_vms(&poll.vms, claims);
+            gateway.take_vms(&poll.vms, bounds);
         });
         OpenPoll { fleet: Arc::clone(self), id, is_answered: false }
     }
 
     /// Records the versions that a gateway's VMs enforce.
-    pub fn reported(&self, report: &EnforcedReport, claims: Claims) {
+    pub fn reported(&self, report: &EnforcedReport, bounds: VersionBounds) {
         let id = GatewayId { gateway: report.gateway.clone(), incarnation: report.incarnation };
-        self.note(&id, |gateway| gateway.take_vms(&report.vms, claims));
+        self.note(&id, |gateway| gateway.take_vms(&report.vms, bounds));
     }
 
     /// All gateways in the order of their identifiers, starting after `after`, without the runs that a newer one has
@@ -262,11 +262,11 @@ impl Gateway {
 
     /// Adopts its report about its VMs. Polls and reports list all of them; a VM that is not listed has ended. A report
     /// may arrive out of order, so known higher versions are kept.
-    fn take_vms(&mut self, vms: &[VmStatus], claims: Claims) {
+    fn take_vms(&mut self, vms: &[VmStatus], bounds: VersionBounds) {
         let before = std::mem::take(&mut self.vms);
         for vm in vms.iter().take(MAX_VMS) {
             let known = before.get(&vm.id).copied().unwrap_or_default();
-            self.vms.insert(vm.id, claims.enforced(vm, known));
+            self.vms.insert(vm.id, bounds.enforced(vm, known));
         }
     }
 

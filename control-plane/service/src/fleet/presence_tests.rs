@@ -17,7 +17,7 @@ use omniflow_store_sqlite::SqliteStore;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Claims, Fleet, OpenPoll};
+use super::{Fleet, OpenPoll, VersionBounds};
 use crate::publication::Publication;
 
 const LEASE: u64 = 60;
@@ -64,7 +64,7 @@ impl World {
     /// A poll with a token, which waits until it is dropped (the connection ends) or receives a response.
     pub(super) fn poll(&self, token: &Token, run: u64, version: u64) -> OpenPoll {
         self.fleet.admit(token, &id("edge", run)).unwrap();
-        self.fleet.poll_began(&request("edge", run, version), Claims::ALL)
+        self.fleet.poll_began(&request("edge", run, version), VersionBounds::ALL)
     }
 
     /// A poll that received a response.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use omniflow_domain::error::{Error, ErrorCode};
 use omniflow_domain::gateway::RequestCounts;
@@ -21,7 +21,7 @@ const CODES: [ErrorCode; 4] = [
 
 /// Requests of gateways since the process started.
 #[derive(Debug, Default)]
-pub(super) struct Requests {
+pub(super) struct RequestCounters {
     polls: AtomicU64,
     refusals: [AtomicU64; CODES.len()],
     /// By the identifier of the token. Only valid tokens are counted.
@@ -34,7 +34,7 @@ impl Fleet {
     /// Counts a poll with a token.
     pub(crate) fn count_poll(&self, token: &Token) {
         self.requests.polls.fetch_add(1, Ordering::Relaxed);
-        self.requests.of_token(token.id, |counts| counts.polls += 1);
+        self.requests.count(token.id, |counts| counts.polls += 1);
     }
 
     /// Polls since the process started.
@@ -52,7 +52,7 @@ impl Fleet {
 
     /// Requests with a token since the process started.
     pub(crate) fn requests_of(&self, token: Uuid) -> RequestCounts {
-        self.requests.of_token(token, |counts| *counts)
+        self.requests.by_token().get(&token).copied().unwrap_or_default()
     }
 
     /// Counts the refusal of a request with a token, and returns it.
@@ -61,16 +61,19 @@ impl Fleet {
         if let Some(count) = count.and_then(|count| self.requests.refusals.get(count)) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        self.requests.of_token(token.id, |counts| counts.refused += 1);
+        self.requests.count(token.id, |counts| counts.refused += 1);
         Error::new(code, detail)
     }
 }
 
-// === impl Requests ===
+// === impl RequestCounters ===
 
-impl Requests {
-    fn of_token<T>(&self, token: Uuid, with: impl FnOnce(&mut RequestCounts) -> T) -> T {
-        let mut by_token = self.by_token.lock().unwrap_or_else(PoisonError::into_inner);
-        with(by_token.entry(token).or_default())
+impl RequestCounters {
+    fn count(&self, token: Uuid, add: impl FnOnce(&mut RequestCounts)) {
+        add(self.by_token().entry(token).or_default());
+    }
+
+    fn by_token(&self) -> MutexGuard<'_, HashMap<Uuid, RequestCounts>> {
+        self.by_token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

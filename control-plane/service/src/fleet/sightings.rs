@@ -129,7 +129,7 @@ mod tests {
     use omniflow_policy::gateway::{EnforcedReport, Incarnation};
 
     use super::*;
-    use crate::fleet::Claims;
+    use crate::fleet::VersionBounds;
     use omniflow_domain::clock::Clock;
 
     fn report(number: u64) -> EnforcedReport {
@@ -154,17 +154,17 @@ mod tests {
             let noted = store.sightings(UnixMillis(0), 1_000).await.unwrap();
             noted.iter().map(|one| (one.id.incarnation.0, one.first_seen_at.0, one.last_seen_at.0)).collect()
         };
-        fleet.reported(&report(1), Claims::ALL);
+        fleet.reported(&report(1), VersionBounds::ALL);
         assert_eq!(noted().await, [(1, 1_000, 1_000)]);
         time.store(60_999, Ordering::Relaxed);
-        fleet.reported(&report(1), Claims::ALL);
-        fleet.reported(&report(2), Claims::ALL);
+        fleet.reported(&report(1), VersionBounds::ALL);
+        fleet.reported(&report(2), VersionBounds::ALL);
         assert_eq!(noted().await, [(2, 60_999, 60_999), (1, 1_000, 1_000)]);
         time.store(61_000, Ordering::Relaxed);
-        fleet.reported(&report(1), Claims::ALL);
+        fleet.reported(&report(1), VersionBounds::ALL);
         assert_eq!(noted().await, [(1, 1_000, 61_000), (2, 60_999, 60_999)]);
         time.store(61_000 + 86_400_000, Ordering::Relaxed);
-        fleet.reported(&report(3), Claims::ALL);
+        fleet.reported(&report(3), VersionBounds::ALL);
         assert_eq!(noted().await, [(3, 86_461_000, 86_461_000), (1, 1_000, 61_000)]);
     }
 

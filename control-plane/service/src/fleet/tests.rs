@@ -60,11 +60,11 @@ async fn progress(fleet: &Fleet, version: u64, published_version: u64) -> (bool,
 #[tokio::test]
 async fn a_version_is_enforced_when_every_worker_says_so() {
     let fleet = fleet();
-    let open = fleet.poll_began(&poll(&[(1, 5), (2, 5)]), Claims::ALL);
+    let open = fleet.poll_began(&poll(&[(1, 5), (2, 5)]), VersionBounds::ALL);
     assert_eq!(progress(&fleet, 6, 6).await, (false, 0, 2));
-    fleet.reported(&report(&[(1, 6), (2, 5)]), Claims::ALL);
+    fleet.reported(&report(&[(1, 6), (2, 5)]), VersionBounds::ALL);
     assert_eq!(progress(&fleet, 6, 6).await, (false, 1, 2));
-    fleet.reported(&report(&[(1, 6), (2, 7)]), Claims::ALL);
+    fleet.reported(&report(&[(1, 6), (2, 7)]), VersionBounds::ALL);
     assert_eq!(progress(&fleet, 6, 7).await, (true, 2, 2));
     // A worker above the published version has a snapshot that this control plane never published.
     assert_eq!(progress(&fleet, 6, 6).await, (false, 1, 2));
@@ -74,9 +74,9 @@ async fn a_version_is_enforced_when_every_worker_says_so() {
 #[tokio::test]
 async fn a_worker_that_is_no_longer_named_has_ended() {
     let fleet = fleet();
-    let open = fleet.poll_began(&poll(&[(1, 5), (2, 5), (3, 5)]), Claims::ALL);
+    let open = fleet.poll_began(&poll(&[(1, 5), (2, 5), (3, 5)]), VersionBounds::ALL);
     // The second VM has ended, and another has taken its place.
-    fleet.reported(&report(&[(1, 6), (3, 6), (4, 6)]), Claims::ALL);
+    fleet.reported(&report(&[(1, 6), (3, 6), (4, 6)]), VersionBounds::ALL);
     assert_eq!(progress(&fleet, 6, 6).await, (true, 3, 3));
     drop(open);
 }
@@ -84,11 +84,11 @@ async fn a_worker_that_is_no_longer_named_has_ended() {
 #[tokio::test]
 async fn a_poll_names_all_workers_and_never_takes_a_report_back() {
     let fleet = fleet();
-    fleet.reported(&report(&[(1, 6), (2, 6)]), Claims::ALL);
-    drop(fleet.poll_began(&poll(&[(1, 5), (3, 5)]), Claims::ALL));
+    fleet.reported(&report(&[(1, 6), (2, 6)]), VersionBounds::ALL);
+    drop(fleet.poll_began(&poll(&[(1, 5), (3, 5)]), VersionBounds::ALL));
     let (_, gateway) = fleet.list(None, 10).remove(0);
     assert_eq!(gateway.vms, BTreeMap::from([(Incarnation(1), 6), (Incarnation(3), 5)]));
-    drop(fleet.poll_began(&poll(&[(1, 5)]), Claims::FOREIGN));
+    drop(fleet.poll_began(&poll(&[(1, 5)]), VersionBounds::FOREIGN));
     let (_, gateway) = fleet.list(None, 10).remove(0);
     assert_eq!((gateway.version, gateway.vms), (0, BTreeMap::from([(Incarnation(1), 0)])));
 }
@@ -98,8 +98,8 @@ fn the_last_poll_tells_how_far_a_clock_is_off() {
     let fleet = fleet();
     let skew = |clock: u64| {
         let clock = UnixMillis(clock);
-        drop(fleet.poll_began(&PollRequest { clock, ..poll(&[(1, 5)]) }, Claims::ALL));
-        fleet.reported(&report(&[(1, 5)]), Claims::ALL);
+        drop(fleet.poll_began(&PollRequest { clock, ..poll(&[(1, 5)]) }, VersionBounds::ALL));
+        fleet.reported(&report(&[(1, 5)]), VersionBounds::ALL);
         fleet.list(None, 1).remove(0).1.clock_skew_ms
     };
     assert_eq!(skew(1_000), Some(0));
@@ -111,7 +111,7 @@ fn the_last_poll_tells_how_far_a_clock_is_off() {
 #[tokio::test]
 async fn no_worker_proves_nothing() {
     let fleet = fleet();
-    drop(fleet.poll_began(&poll(&[]), Claims::ALL));
+    drop(fleet.poll_began(&poll(&[]), VersionBounds::ALL));
     assert_eq!(progress(&fleet, 1, 6).await, (false, 0, 0));
 }
 
@@ -127,7 +127,10 @@ fn identifiers_are_read_as_they_are_written() {
 fn lists_continue_behind_a_gateway() {
     let fleet = fleet();
     for incarnation in [3, 1, 2] {
-        fleet.reported(&EnforcedReport { incarnation: Incarnation(incarnation), ..report(&[]) }, Claims::ALL);
+        fleet.reported(
+            &EnforcedReport { incarnation: Incarnation(incarnation), ..report(&[]) },
+            VersionBounds::ALL,
+        );
     }
     let ids = |after: Option<&GatewayId>| -> Vec<u64> {
         fleet.list(after, 2).iter().map(|(id, _)| id.incarnation.0).collect()
@@ -141,11 +144,11 @@ fn lists_continue_behind_a_gateway() {
 fn versions_of_another_installation_say_nothing() {
     let fleet = fleet();
     let vms = || fleet.list(None, 1).remove(0).1.vms;
-    fleet.reported(&report(&[(1, 9), (2, 9)]), Claims::FOREIGN);
+    fleet.reported(&report(&[(1, 9), (2, 9)]), VersionBounds::FOREIGN);
     assert_eq!(vms(), BTreeMap::from([(Incarnation(1), 0), (Incarnation(2), 0)]));
-    fleet.reported(&report(&[(1, 6), (2, 0)]), Claims::ALL);
+    fleet.reported(&report(&[(1, 6), (2, 0)]), VersionBounds::ALL);
     assert_eq!(vms(), BTreeMap::from([(Incarnation(1), 6), (Incarnation(2), 0)]));
-    fleet.reported(&report(&[(1, 9), (2, 9)]), Claims::FOREIGN);
+    fleet.reported(&report(&[(1, 9), (2, 9)]), VersionBounds::FOREIGN);
     assert_eq!(vms(), BTreeMap::from([(Incarnation(1), 0), (Incarnation(2), 0)]));
 }
 
@@ -154,7 +157,7 @@ fn a_gateway_has_at_most_so_many_workers() {
     let fleet = fleet();
     for first in [0, MAX_VMS as u64] {
         let vms: Vec<(u64, u64)> = (first..first + MAX_VMS as u64).map(|id| (id, 5)).collect();
-        fleet.reported(&report(&vms), Claims::ALL);
+        fleet.reported(&report(&vms), VersionBounds::ALL);
     }
     assert_eq!(fleet.list(None, 1).remove(0).1.vms.len(), MAX_VMS);
 }
@@ -165,7 +168,7 @@ fn a_day_of_silence_is_forgotten() {
     let read = Arc::clone(&time);
     let clock = Clock::from_fn(move || UnixMillis(read.load(Ordering::Relaxed)));
     let fleet = Arc::new(Fleet::new(clock, Duration::from_secs(60)));
-    let open = fleet.poll_began(&poll(&[(1, 5)]), Claims::ALL);
+    let open = fleet.poll_began(&poll(&[(1, 5)]), VersionBounds::ALL);
     time.store(100_000_000, Ordering::Relaxed);
     assert_eq!(fleet.list(None, 1).len(), 1, "it waits for an answer");
     drop(open);

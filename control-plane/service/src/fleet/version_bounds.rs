@@ -4,20 +4,20 @@ use omniflow_policy::gateway::VmStatus;
 
 /// The bounds against which the versions that a gateway reports are checked.
 #[derive(Clone, Copy, Debug)]
-pub struct Claims {
+pub struct VersionBounds {
     /// Whether the gateway has a snapshot of this installation. Versions of another installation are not comparable.
     pub is_own: bool,
     /// The published version.
     pub published: u64,
     /// The highest version that an earlier process may have published, in a database that this process does not have.
-    pub believed: u64,
+    pub plausible: u64,
 }
 
-// === impl Claims ===
+// === impl VersionBounds ===
 
-impl Claims {
+impl VersionBounds {
     /// Every version of this installation, for tests.
-    pub const ALL: Self = Self { is_own: true, published: u64::MAX, believed: u64::MAX };
+    pub const ALL: Self = Self { is_own: true, published: u64::MAX, plausible: u64::MAX };
     /// No version, because the snapshot is another installation's.
     pub const FOREIGN: Self = Self { is_own: false, ..Self::ALL };
 
@@ -28,7 +28,7 @@ impl Claims {
 
     /// Whether a gateway reports a version that was never published.
     pub(super) fn is_ahead(self, version: u64) -> bool {
-        self.is_own && version > self.published.max(self.believed)
+        self.is_own && version > self.published.max(self.plausible)
     }
 
     /// The version that a VM enforces after it has reported it, where `known` was known before. A version never falls. One

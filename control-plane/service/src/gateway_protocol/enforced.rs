@@ -20,7 +20,7 @@ impl GatewayProtocol {
         check_vms(&report.vms)?;
         let id = GatewayId { gateway: report.gateway.clone(), incarnation: report.incarnation };
         self.fleet.admit(token, &id)?;
-        self.fleet.reported(report, self.claims(report.installation)?);
+        self.fleet.reported(report, self.bounds(report.installation)?);
         self.observe_enforcement(&report.gateway, report.incarnation);
         Ok(())
     }

@@ -19,7 +19,7 @@ pub use self::cut_polls::CutPollStatus;
 use self::cut_polls::CutPolls;
 pub use self::poll::PollAnswer;
 use super::authentication::Rejection;
-use super::fleet::{Claims, Fleet};
+use super::fleet::{Fleet, VersionBounds};
 use super::log_space::LogSpace;
 use super::metrics::GatewayMetrics;
 use super::notifications::Notifications;
@@ -85,11 +85,11 @@ impl GatewayProtocol {
     }
 
     /// Which versions a gateway with a snapshot of this installation can enforce.
-    fn claims(&self, installation: Option<Uuid>) -> Result<Claims, Error> {
-        Ok(Claims {
+    fn bounds(&self, installation: Option<Uuid>) -> Result<VersionBounds, Error> {
+        Ok(VersionBounds {
             is_own: installation == Some(self.publisher.installation.id),
             published: self.publisher.publication.version()?,
-            believed: self.publisher.highest_believed_version(),
+            plausible: self.publisher.highest_plausible_version(),
         })
     }
 

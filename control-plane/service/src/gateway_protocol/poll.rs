@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{GatewayProtocol, check_name, check_vms};
 use crate::authentication::TokenGuard;
+use crate::fleet::VersionBounds;
 use crate::publication::{Offer, OfferedImage};
 use crate::run_to_completion;
 
@@ -50,10 +51,10 @@ impl GatewayProtocol {
         self.fleet.count_poll(token);
         self.fleet.admit(token, &id)?;
         self.cut_polls.polled(&request.gateway, request.cut_after_ms);
-        let claims = self.claims(request.installation)?;
-        let open = self.fleet.poll_began(request, claims);
+        let bounds = self.bounds(request.installation)?;
+        let open = self.fleet.poll_began(request, bounds);
         self.observe_enforcement(&request.gateway, request.incarnation);
-        let answer = self.wait(guard, request).await;
+        let answer = self.wait(guard, request, bounds).await;
         open.answered();
         match answer? {
             Some(answer) => Ok(answer),
@@ -66,19 +67,20 @@ impl GatewayProtocol {
         self: &Arc<Self>,
         mut guard: TokenGuard,
         request: &PollRequest,
+        bounds: VersionBounds,
     ) -> Result<Option<PollAnswer>, Error> {
         let deadline = Instant::now() + Duration::from_millis(request.wait_ms.min(MAX_POLL_WAIT_MS));
         let publication = &self.publisher.publication;
         let mut published = publication.subscribe();
         let enforced = request.vms.iter().map(|vm| vm.version).max().unwrap_or(0);
-        let versions = (request.version, enforced, self.publisher.highest_believed_version());
+        let versions = (request.version, enforced, bounds.plausible);
         let mut has_waited = false;
         let answer = loop {
             published.mark_unchanged();
             match publication.offer(request.installation, versions, self.clock.now())? {
                 Offer::Delta(delta) => break PollAnswer::Delta(delta),
                 Offer::Image(image) => break PollAnswer::Image(image),
-                Offer::Ahead => {
+                Offer::Superseded => {
                     let (publisher, held) = (Arc::clone(&self.publisher), request.version);
                     run_to_completion(async move { Ok(publisher.pass_version(held).await?) }).await?;
                 }

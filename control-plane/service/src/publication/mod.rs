@@ -92,7 +92,7 @@ pub enum Offer {
     /// The whole image; the gateway fetches its chunks next.
     Image(Arc<OfferedImage>),
     /// The gateway has a version that an earlier process may have published: the databases were replaced by an older copy.
-    Ahead,
+    Superseded,
     /// The gateway reports a version that was never published.
     Unpublished,
 }
@@ -196,12 +196,12 @@ impl Publication {
     }
 
     /// What a gateway needs that holds `version` of `installation`'s snapshot, 0 for none. `enforced` is the highest
-    /// version that one of its VMs enforces, which may be so though it asks for a whole image. `believed` is the highest
+    /// version that one of its VMs enforces, which may be so though it asks for a whole image. `plausible` is the highest
     /// version that an earlier process may have published in a database that was since replaced by an older one.
     pub fn offer(
         &self,
         installation: Option<Uuid>,
-        (version, enforced, believed): (u64, u64, u64),
+        (version, enforced, plausible): (u64, u64, u64),
         now: UnixMillis,
     ) -> Result<Offer, NotReady> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
@@ -212,7 +212,7 @@ impl Publication {
                 return Ok(Offer::Nothing);
             }
             if version > current {
-                return Ok(if version <= believed { Offer::Ahead } else { Offer::Unpublished });
+                return Ok(if version <= plausible { Offer::Superseded } else { Offer::Unpublished });
             }
             if let Some(delta) = published.log.since(version) {
                 return Ok(Offer::Delta(delta));
@@ -386,10 +386,10 @@ mod tests {
     }
 
     /// The highest version that an earlier process may have published.
-    const BELIEVED: u64 = 1_000;
+    const PLAUSIBLE: u64 = 1_000;
 
     fn offer(publication: &Publication, version: u64) -> Offer {
-        publication.offer(Some(INSTALLATION), (version, 0, BELIEVED), UnixMillis(0)).unwrap()
+        publication.offer(Some(INSTALLATION), (version, 0, PLAUSIBLE), UnixMillis(0)).unwrap()
     }
 
     #[test]
@@ -409,14 +409,14 @@ mod tests {
         publish(&publication, puts(0..1), 200);
         publish(&publication, puts(1..2), 300);
         assert!(matches!(offer(&publication, 300), Offer::Nothing));
-        assert!(matches!(offer(&publication, 301), Offer::Ahead));
-        assert!(matches!(offer(&publication, BELIEVED), Offer::Ahead));
-        assert!(matches!(offer(&publication, BELIEVED + 1), Offer::Unpublished));
+        assert!(matches!(offer(&publication, 301), Offer::Superseded));
+        assert!(matches!(offer(&publication, PLAUSIBLE), Offer::Superseded));
+        assert!(matches!(offer(&publication, PLAUSIBLE + 1), Offer::Unpublished));
         assert!(matches!(offer(&publication, 0), Offer::Image(_)));
         assert!(matches!(offer(&publication, 150), Offer::Image(_)), "no such version was published");
         let Offer::Delta(delta) = offer(&publication, 100) else { panic!("a delta leads on from 100") };
         assert_eq!((delta.from, delta.to, delta.changes.len()), (100, 300, 2));
-        let foreign = publication.offer(Some(Uuid::nil()), (300, 0, BELIEVED), UnixMillis(0)).unwrap();
+        let foreign = publication.offer(Some(Uuid::nil()), (300, 0, PLAUSIBLE), UnixMillis(0)).unwrap();
         assert!(matches!(foreign, Offer::Image(_)));
     }
 
@@ -449,7 +449,7 @@ mod tests {
     fn many_gateways_at_once_take_few_images_while_keys_change() {
         let publication = publication();
         let at = |held, enforced, now| {
-            publication.offer(None, (held, enforced, BELIEVED), UnixMillis(now)).unwrap()
+            publication.offer(None, (held, enforced, PLAUSIBLE), UnixMillis(now)).unwrap()
         };
         assert_eq!(image_version(&at(0, 0, 200)), 100);
         publish(&publication, puts(0..1), 200);

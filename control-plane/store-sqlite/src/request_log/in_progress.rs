@@ -100,7 +100,7 @@ impl SqliteTransaction {
     }
 
     /// Marks the calls of a VM that has ended without reporting their ends.
-    pub(crate) async fn lose_calls_of_vm(&mut self, source: &AuditSource) -> Result<()> {
+    pub(crate) async fn mark_calls_of_vm_lost(&mut self, source: &AuditSource) -> Result<()> {
         sqlx::query(
             "UPDATE calls_in_progress SET lost = 'vm' WHERE gateway = ? AND incarnation = ? AND vm = ?",
         )

@@ -55,7 +55,7 @@ impl RequestLogWrites for SqliteTransaction {
         for aggregated in &arrival.aggregated {
             self.insert_aggregated(&source.gateway, aggregated).await?;
         }
-        self.count_space(last_record).await?;
+        self.add_usage(last_record).await?;
         if let Some(last_time) = place.last_time.filter(|_| place.next_sequence != before) {
             self.set_stream_place(source, place.next_sequence, last_time, arrival.since).await?;
         }
@@ -65,7 +65,7 @@ impl RequestLogWrites for SqliteTransaction {
             .iter()
             .any(|item| matches!(item, AuditItem::Gap(gap) if gap.cause == ReportedGapCause::VmLost));
         if is_crash_report {
-            self.lose_calls_of_vm(source).await?;
+            self.mark_calls_of_vm_lost(source).await?;
         }
         self.note_uses(&arrival, latest).await?;
         self.roll_up(&arrival.records, &arrival.aggregated).await?;

@@ -18,7 +18,7 @@ fn ended(number: u64, sequence: u64) -> AuditItem {
     AuditItem::Ended(CallEnd { number, sequence, time: at(0) })
 }
 
-async fn open_calls(store: &dyn Store) -> Vec<(String, bool)> {
+async fn listed_calls(store: &dyn Store) -> Vec<(String, bool)> {
     let calls = store.calls_in_progress(None, None, 9).await.unwrap();
     calls.into_iter().map(|call| (call.request_id, call.is_lost)).collect()
 }
@@ -30,7 +30,7 @@ pub async fn call_is_listed_until_its_record_arrives(backend: &impl Backend) {
     let begun = vec![AuditItem::Call(record(0, START, None)), in_progress(0, call(1))];
     for _ in 0..2 {
         ingest_batch(&*store, batch(source(1, 1), begun.clone())).await;
-        assert_eq!(open_calls(&*store).await, [("request-1".to_owned(), false)]);
+        assert_eq!(listed_calls(&*store).await, [("request-1".to_owned(), false)]);
     }
     let read = store.calls_in_progress(Some(&KeyReference::Name("ci".to_owned())), None, 9).await.unwrap();
     assert_eq!((read[0].time, read[0].gateway.as_str(), &read[0].key), (at(5), "edge", &call(1).key));
@@ -42,7 +42,7 @@ pub async fn call_is_listed_until_its_record_arrives(backend: &impl Backend) {
     let rest = vec![AuditItem::Call(record(1, START + 6, None)), AuditItem::Call(call(2)), ended(0, 3)];
     for items in [rest, begun] {
         assert_eq!(ingest_batch(&*store, batch(source(1, 1), items)).await.missing, 0);
-        assert_eq!(open_calls(&*store).await, []);
+        assert_eq!(listed_calls(&*store).await, []);
         assert_eq!(store.record_total().await.unwrap(), 3);
     }
 }
@@ -59,18 +59,18 @@ pub async fn call_is_marked_when_its_gateway_is_lost(backend: &impl Backend) {
     ingest_batch(&*store, of_vm(1, whole, 1)).await;
     ingest_batch(&*store, of_vm(2, vec![in_progress(0, call(7))], 2)).await;
     let calls = |first, second| [("request-7".to_owned(), second), ("request-1".to_owned(), first)];
-    assert_eq!(open_calls(&*store).await, calls(false, false));
+    assert_eq!(listed_calls(&*store).await, calls(false, false));
     let cause = ReportedGapCause::VmLost;
     let lost = ReportedGap { sequence: 1, calls: 1, cause, from: None, to: at(8) };
     ingest_batch(&*store, of_vm(1, vec![AuditItem::Gap(lost)], 3)).await;
-    assert_eq!(open_calls(&*store).await, calls(true, false));
+    assert_eq!(listed_calls(&*store).await, calls(true, false));
     let open = store.open_gateways(9).await.unwrap().remove(0);
     let mut transaction = store.begin_log().await.unwrap();
     assert!(transaction.lose_gateway(&open, at(60)).await.unwrap().is_some());
     transaction.commit().await.unwrap();
-    assert_eq!(open_calls(&*store).await, calls(true, true));
+    assert_eq!(listed_calls(&*store).await, calls(true, true));
     ingest_batch(&*store, of_vm(2, Vec::new(), 4)).await;
-    assert_eq!(open_calls(&*store).await, calls(true, false), "the gateway is back, its VM is not");
+    assert_eq!(listed_calls(&*store).await, calls(true, false), "the gateway is back, its VM is not");
 }
 
 /// The calls that were reported first give way to later ones. A gateway could otherwise fill the log with calls that never end.
@@ -96,5 +96,5 @@ pub async fn calls_in_progress_are_purged(backend: &impl Backend) {
     assert_eq!(store.purge_calls_in_progress(at(0), 9).await.unwrap(), 0);
     assert_eq!(store.purge_calls_in_progress(at(2), 1).await.unwrap(), 1);
     assert_eq!(store.purge_calls_in_progress(at(2), 9).await.unwrap(), 1);
-    assert_eq!(open_calls(&*store).await.len(), 1);
+    assert_eq!(listed_calls(&*store).await.len(), 1);
 }

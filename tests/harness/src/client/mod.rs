@@ -1,5 +1,6 @@
 //! Clients for tests: exact bytes over a TCP stream, and proper HTTP/1.1 and HTTP/2 connections.
 
+mod closed_window;
 mod connection;
 mod raw;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
+pub use closed_window::requests_with_a_closed_window;
 pub use connection::Connection;
 pub use raw::{RawConnection, exchange};
 
