@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use omniflow_policy::gateway::PUBLISHED_VERSION_HEADER;
 use serde::Deserialize;
 
 use crate::config::Config;
@@ -15,6 +16,8 @@ pub(crate) struct CallToken(pub(crate) u32);
 pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) media_type: Vec<u8>,
+    /// The published version, 0 if the response does not state it.
+    pub(crate) published_version: u64,
     pub(crate) body: Vec<u8>,
 }
 
@@ -85,8 +88,16 @@ pub(crate) fn response(num_headers: usize, body_size: usize) -> Option<Response>
     Some(Response {
         status: headers.status()?,
         media_type: headers.get(b"content-type").unwrap_or_default().to_vec(),
+        published_version: headers
+            .get(PUBLISHED_VERSION_HEADER.as_bytes())
+            .and_then(version)
+            .unwrap_or_default(),
         body: host::call_response_body(body_size),
     })
+}
+
+fn version(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -96,7 +107,8 @@ mod tests {
     #[test]
     fn only_the_control_plane_itself_can_reject_a_batch_for_good() {
         let rejects = |status, media_type: &[u8], body: &[u8]| {
-            Response { status, media_type: media_type.to_vec(), body: body.to_vec() }.rejects_batch()
+            let media_type = media_type.to_vec();
+            Response { status, media_type, published_version: 0, body: body.to_vec() }.rejects_batch()
         };
         let problem = b"application/problem+json";
         for (status, code) in

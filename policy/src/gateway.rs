@@ -39,6 +39,9 @@ pub fn is_gateway_name(text: &str) -> bool {
 pub const DELTA_MEDIA_TYPE: &str = "application/vnd.omniflow.delta";
 /// Media type of an encoded [`crate::snapshot::Manifest`].
 pub const MANIFEST_MEDIA_TYPE: &str = "application/vnd.omniflow.manifest";
+/// Header of the response that offers an image: the version that is published. The image itself may be of an earlier version that
+/// other gateways are fetching. A gateway that starts serves requests only once it enforces this version.
+pub const PUBLISHED_VERSION_HEADER: &str = "omniflow-published-version";
 /// Media type of an encoded [`crate::audit::AuditBatch`].
 pub const AUDIT_MEDIA_TYPE: &str = "application/vnd.omniflow.audit";
 

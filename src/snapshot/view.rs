@@ -205,7 +205,8 @@ impl SnapshotView {
         true
     }
 
-    /// Policy and segments for one decision. `None` without a snapshot, or if its last confirmation is older than `max_age`.
+    /// Policy and segments for one decision. `None` without a snapshot, if its last confirmation is older than `max_age`, or if it is
+    /// earlier than the version that was published when this process started.
     pub(crate) fn open(
         &mut self,
         now: MonotonicNanos,
@@ -217,6 +218,9 @@ impl SnapshotView {
             self.refresh();
         }
         let current = self.current.as_mut()?;
+        if current.head.version < current.head.serves_from {
+            return None;
+        }
         if max_age.is_some_and(|max| now.since(MonotonicNanos(current.head.confirmed)) > max) {
             return None;
         }

@@ -45,6 +45,7 @@ impl Membership {
             version: 0,
             manifest_version: 0,
             confirmed: 0,
+            serves_from: 0,
             recent: Vec::new(),
         };
         // An existing head is not written: that would conflict with a leader that changes it.

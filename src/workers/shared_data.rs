@@ -86,6 +86,9 @@ pub(crate) struct Head {
     pub(crate) manifest_version: u64,
     /// The time of the control plane's last confirmation that this is current, in nanoseconds of the monotonic clock.
     pub(crate) confirmed: u64,
+    /// The first version with which requests are decided. Later than `version` only in a process that is starting and was offered an
+    /// image that is not current: keys that it contains may have been revoked since.
+    pub(crate) serves_from: u64,
     /// The segments that changed last, each with the version that changed it, at most [`MAX_RECENT`]. An earlier one of these
     /// segments is not valid.
     pub(crate) recent: Vec<(u32, u64)>,

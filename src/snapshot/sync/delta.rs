@@ -162,6 +162,7 @@ mod tests {
             version: 11,
             manifest_version: 10,
             confirmed: 0,
+            serves_from: 0,
             recent: vec![(index, 11)],
         };
         let read = shared_data::get_as(&names.head());

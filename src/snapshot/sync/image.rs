@@ -16,7 +16,13 @@ use crate::workers::shared_data::{self, Head};
 const CLEARED: &[u8] = &[];
 
 impl Leader {
-    pub(super) fn begin_image(&mut self, context: &SyncContext<'_>, body: &[u8]) -> SyncOutcome {
+    /// Begins to fetch an image that was offered when `published` was the published version.
+    pub(super) fn begin_image(
+        &mut self,
+        context: &SyncContext<'_>,
+        body: &[u8],
+        published: u64,
+    ) -> SyncOutcome {
         let manifest = match self.check_manifest(body) {
             Ok(manifest) => manifest,
             Err(error) => return self.reject(context, error),
@@ -32,10 +38,21 @@ impl Leader {
         }
         // If the transfer is aborted, its segments have to be cleared.
         self.clearing = Some(MAX_SEGMENTS);
+        // A gateway that serves requests already continues with a later image than its own. One that starts must not accept what was
+        // revoked before it first asked: nothing waited for this gateway then.
+        let is_serving = head.as_ref().is_some_and(|head| head.version >= head.serves_from);
+        let serves_from = if is_serving { 0 } else { published };
         let slot = head.map_or(0, |head| other_slot(head.slot));
         self.fetch(
             context,
-            ImageTransfer { manifest, slot, next_chunk: 0, next_segment: 0, sum: SegmentHasher::default() },
+            ImageTransfer {
+                manifest,
+                serves_from,
+                slot,
+                next_chunk: 0,
+                next_segment: 0,
+                sum: SegmentHasher::default(),
+            },
         );
         SyncOutcome::default()
     }
@@ -130,6 +147,7 @@ impl Leader {
             version,
             manifest_version: version,
             confirmed: context.now.0,
+            serves_from: image.serves_from,
             recent: Vec::new(),
         };
         self.take_over(context, NextVersion { head, manifest: Some(image.manifest), segments: None })
@@ -193,6 +211,7 @@ mod tests {
             version: 7,
             manifest_version: 7,
             confirmed: 0,
+            serves_from: 0,
             recent: Vec::new(),
         };
         assert_eq!(
@@ -231,6 +250,7 @@ mod tests {
         };
         let image = ImageTransfer {
             manifest,
+            serves_from: 0,
             slot: 1,
             next_chunk: 1,
             next_segment: 1,

@@ -290,7 +290,7 @@ impl Leader {
                 Err(error) => self.reject_delta(context, error),
             },
             (200, media) if media == MANIFEST_MEDIA_TYPE.as_bytes() => {
-                self.begin_image(context, &response.body)
+                self.begin_image(context, &response.body, response.published_version)
             }
             (200, _) => self.reject(context, SnapshotError::Foreign),
             _ => self.reject_status(context, &response),

@@ -28,6 +28,8 @@ pub(super) enum State {
 /// An image that is being fetched.
 pub(super) struct ImageTransfer {
     pub(super) manifest: Manifest,
+    /// The first version with which requests may be decided.
+    pub(super) serves_from: u64,
     pub(super) slot: u8,
     pub(super) next_chunk: u32,
     pub(super) next_segment: u32,

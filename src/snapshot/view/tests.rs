@@ -54,6 +54,7 @@ fn publish(names: &Names, image: &Image, slot: u8) {
         version,
         manifest_version: version,
         confirmed: NOW.0,
+        serves_from: 0,
         recent: Vec::new(),
     };
     let read = shared_data::get_as(&names.head());
@@ -73,6 +74,23 @@ fn revoke(names: &Names, image: &mut Image, number: u32) -> u32 {
     head.recent.push((segment, from + 1));
     assert_eq!(shared_data::swap_as(&names.head(), &read, &Head { version: from + 1, ..head }), Ok(()));
     segment
+}
+
+#[test]
+fn starting_process_serves_from_the_version_that_was_published() {
+    let names = Names::for_test("serves-from");
+    let mut image = image(2);
+    publish(&names, &image, 0);
+    let mut read = shared_data::get_as::<Head>(&names.head());
+    let head = read.value.take().unwrap_or_else(|| panic!("no head"));
+    let serves_from = head.version + 1;
+    assert_eq!(shared_data::swap_as(&names.head(), &read, &Head { serves_from, ..head }), Ok(()));
+    let mut view = SnapshotView::new(names.clone(), usize::MAX);
+    view.refresh();
+    assert!(view.open(NOW, None).is_none(), "key 1 may have been revoked since");
+    revoke(&names, &mut image, 1);
+    view.refresh();
+    assert!(is_revoked(&mut view, 1));
 }
 
 fn is_revoked(view: &mut SnapshotView, number: u32) -> bool {

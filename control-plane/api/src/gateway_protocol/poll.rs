@@ -7,7 +7,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use omniflow_policy::gateway::{
-    DELTA_MEDIA_TYPE, ENFORCED_PATH, EnforcedReport, MANIFEST_MEDIA_TYPE, POLL_PATH, PollRequest,
+    DELTA_MEDIA_TYPE, ENFORCED_PATH, EnforcedReport, MANIFEST_MEDIA_TYPE, POLL_PATH,
+    PUBLISHED_VERSION_HEADER, PollRequest,
 };
 
 use crate::access::GatewayToken;
@@ -25,7 +26,10 @@ pub(super) async fn poll(
     Ok(match protocol.poll(&token, &request).await? {
         PollAnswer::Nothing => StatusCode::NO_CONTENT.into_response(),
         PollAnswer::Delta(delta) => binary(DELTA_MEDIA_TYPE, delta.encode().into()),
-        PollAnswer::Image(image) => binary(MANIFEST_MEDIA_TYPE, image.manifest()),
+        PollAnswer::Image(image, published) => {
+            let header = [(PUBLISHED_VERSION_HEADER, published.to_string())];
+            (header, binary(MANIFEST_MEDIA_TYPE, image.manifest())).into_response()
+        }
     })
 }
 
@@ -89,6 +93,12 @@ mod tests {
         };
         // The image does not change even if keys change.
         let later = server.key("later").await["secret"].as_str().unwrap().to_owned();
+        // Another gateway that starts is offered the same image, and told that it is not current.
+        let other = poll(&server, &token, body(None, 0, 0)).await;
+        assert_eq!(other.body, answer.body);
+        let published = server.app.publisher.publication.version().unwrap();
+        assert!(published > manifest.version);
+        assert_eq!(other.headers[PUBLISHED_VERSION_HEADER], published.to_string());
         let mut segments = Vec::new();
         for n in 0..manifest.chunk_count() {
             let chunk = chunk(manifest.version, n).await.body;

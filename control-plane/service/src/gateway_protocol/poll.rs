@@ -26,8 +26,8 @@ pub enum PollAnswer {
     Nothing,
     /// The changes after the gateway's version.
     Delta(Delta),
-    /// The whole image; the gateway fetches its chunks next.
-    Image(Arc<OfferedImage>),
+    /// The whole image, and the published version, which may be later; the gateway fetches its chunks next.
+    Image(Arc<OfferedImage>, u64),
 }
 
 // === impl GatewayProtocol ===
@@ -79,7 +79,7 @@ impl GatewayProtocol {
             published.mark_unchanged();
             match publication.offer(request.installation, versions, self.clock.now())? {
                 Offer::Delta(delta) => break PollAnswer::Delta(delta),
-                Offer::Image(image) => break PollAnswer::Image(image),
+                Offer::Image(image, published) => break PollAnswer::Image(image, published),
                 Offer::Superseded => {
                     let (publisher, held) = (Arc::clone(&self.publisher), request.version);
                     run_to_completion(async move { Ok(publisher.pass_version(held).await?) }).await?;

@@ -89,8 +89,8 @@ pub enum Offer {
     Nothing,
     /// The changes since the gateway's version.
     Delta(Delta),
-    /// The whole image; the gateway fetches its chunks next.
-    Image(Arc<OfferedImage>),
+    /// The whole image, and the published version, which may be later; the gateway fetches its chunks next.
+    Image(Arc<OfferedImage>, u64),
     /// The gateway has a version that an earlier process may have published: the databases were replaced by an older copy.
     Superseded,
     /// The gateway reports a version that was never published.
@@ -218,7 +218,7 @@ impl Publication {
                 return Ok(Offer::Delta(delta));
             }
         }
-        Ok(Offer::Image(published.whole(version.max(enforced), now)))
+        Ok(Offer::Image(published.whole(version.max(enforced), now), current))
     }
 
     /// An image that was offered, if it is still kept.
@@ -412,12 +412,12 @@ mod tests {
         assert!(matches!(offer(&publication, 301), Offer::Superseded));
         assert!(matches!(offer(&publication, PLAUSIBLE), Offer::Superseded));
         assert!(matches!(offer(&publication, PLAUSIBLE + 1), Offer::Unpublished));
-        assert!(matches!(offer(&publication, 0), Offer::Image(_)));
-        assert!(matches!(offer(&publication, 150), Offer::Image(_)), "no such version was published");
+        assert!(matches!(offer(&publication, 0), Offer::Image(..)));
+        assert!(matches!(offer(&publication, 150), Offer::Image(..)), "no such version was published");
         let Offer::Delta(delta) = offer(&publication, 100) else { panic!("a delta leads on from 100") };
         assert_eq!((delta.from, delta.to, delta.changes.len()), (100, 300, 2));
         let foreign = publication.offer(Some(Uuid::nil()), (300, 0, PLAUSIBLE), UnixMillis(0)).unwrap();
-        assert!(matches!(foreign, Offer::Image(_)));
+        assert!(matches!(foreign, Offer::Image(..)));
     }
 
     #[test]
@@ -440,7 +440,7 @@ mod tests {
     }
 
     fn image_version(offer: &Offer) -> u64 {
-        let Offer::Image(image) = offer else { panic!("no image is offered") };
+        let Offer::Image(image, _) = offer else { panic!("no image is offered") };
         assert_eq!(Manifest::decode(&image.manifest()).unwrap(), image.image().manifest());
         image.image().version()
     }
@@ -455,6 +455,7 @@ mod tests {
         publish(&publication, puts(0..1), 200);
         assert_eq!(image_version(&at(0, 0, 200 + OFFERED_AGAIN_MS - 1)), 100, "a delta leads on from it");
         assert_eq!(image_version(&at(0, 100, 201)), 200, "not what a VM enforces already");
+        assert!(matches!(at(0, 0, 202), Offer::Image(_, 200)), "the published version");
         assert_eq!(image_version(&at(0, 0, 202)), 200, "the latest of those that are taken");
         for number in 0..50 {
             publish(&publication, puts(number..number + 1), 0);
