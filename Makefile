@@ -24,13 +24,14 @@ WASM_BINDGEN := $(shell awk '/^name = "wasm-bindgen"$$/ { getline; gsub(/"/, "",
 ENVOY_STAMP := .tools/stamps/envoy
 BROWSER_STAMP := .tools/stamps/browser
 DEPLOY_STAMP := .tools/stamps/deploy
+POSTGRES_STAMP := .tools/stamps/postgres
 SCHEMATHESIS_STAMP := .tools/stamps/schemathesis
 RUNNER_STAMP := .tools/stamps/wasm-bindgen-test-runner-$(WASM_BINDGEN)
 
 help: ## List all commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: tools targets $(ENVOY_STAMP) $(RUNNER_STAMP) $(SCHEMATHESIS_STAMP) $(BROWSER_STAMP) $(DEPLOY_STAMP) ## Install all tools for building and testing (other commands do this when needed)
+setup: tools targets $(ENVOY_STAMP) $(RUNNER_STAMP) $(SCHEMATHESIS_STAMP) $(BROWSER_STAMP) $(DEPLOY_STAMP) $(POSTGRES_STAMP) ## Install all tools for building and testing (other commands do this when needed)
 
 envoy: $(ENVOY_STAMP) ## Install Envoy 1.40 as .tools/bin/envoy (other commands do this when needed)
 
@@ -55,6 +56,10 @@ $(BROWSER_STAMP): tests/browser/package-lock.json scripts/setup-browser.sh | too
 $(DEPLOY_STAMP): scripts/requirements-deploy.txt scripts/requirements-helm.txt tests/deploy/package-lock.json \
 		scripts/setup-deploy.sh | tools
 	@scripts/setup-deploy.sh
+	@mkdir -p $(@D) && touch $@
+
+$(POSTGRES_STAMP): tests/postgres/package-lock.json scripts/setup-postgres.sh | tools
+	@scripts/setup-postgres.sh
 	@mkdir -p $(@D) && touch $@
 
 $(RUNNER_STAMP): scripts/setup-wasm-runner.sh | tools
