@@ -16,6 +16,9 @@ pub enum StoreError {
     /// Another process uses the data directory, and the backend serves one process at a time.
     #[error("another process is using the data directory {}", .0.display())]
     InUse(PathBuf),
+    /// Another process uses the database, and the backend serves one process at a time. Names the database, without a password.
+    #[error("another process is using the database {0}")]
+    DatabaseInUse(String),
     /// A file or directory cannot be created, read or locked.
     #[error("{}: {source}", path.display())]
     File {
@@ -43,6 +46,9 @@ pub enum StoreError {
     /// The database refused an operation or cannot be reached.
     #[error("the database failed: {0}")]
     Backend(Box<dyn std::error::Error + Send + Sync>),
+    /// The database cannot be reached, refuses connections or does not respond. The operation can be retried later.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(Box<dyn std::error::Error + Send + Sync>),
     /// A read exceeded this time limit and was stopped.
     #[error("a read did not finish within {0:?} and was stopped")]
     TimeLimit(Duration),
@@ -101,6 +107,10 @@ impl From<StoreError> for Error {
                  up the space that changes to keys need. Free up space on it, or lower audit_max_mib."
             );
             return Self::new(ErrorCode::Busy, detail);
+        }
+        if matches!(error, StoreError::Unavailable(_)) {
+            tracing::error!(%error, "database unavailable");
+            return Self::new(ErrorCode::Busy, "The database is unavailable. Retry later.".to_owned());
         }
         tracing::error!(%error, "store operation failed");
         Self::internal()

@@ -16,6 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("omniflow-http-client", &[]),
     ("omniflow-domain", &["omniflow-policy"]),
     ("omniflow-store", &["omniflow-policy", "omniflow-domain"]),
+    ("omniflow-store-postgres", &["omniflow-policy", "omniflow-domain", "omniflow-files", "omniflow-store"]),
     ("omniflow-store-sqlite", &["omniflow-policy", "omniflow-domain", "omniflow-files", "omniflow-store"]),
     ("omniflow-service", &["omniflow-policy", "omniflow-domain", "omniflow-files", "omniflow-store"]),
     ("omniflow-api-types", &["omniflow-policy", "omniflow-domain"]),
@@ -56,11 +57,12 @@ const FREE: &[&str] = &[
     "omniflow-counting-host",
     "omniflow-empty-filter",
     "omniflow-probe-filter",
+    "omniflow-test-postgres",
     "omniflow-test-server",
 ];
 
 /// Crates for tests and benchmarks. Only dev-dependencies may point to them, whatever else a crate may depend on.
-const TEST_ONLY: &[&str] = &["omniflow-golden", "omniflow-test-server"];
+const TEST_ONLY: &[&str] = &["omniflow-golden", "omniflow-test-postgres", "omniflow-test-server"];
 
 /// Maximum number of lines of a file, including tests.
 const MAX_LINES: usize = 500;

@@ -1,0 +1,5 @@
+//! API keys and their versions.
+
+mod credentials;
+pub(crate) mod read;
+mod write;

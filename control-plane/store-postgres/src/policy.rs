@@ -1,0 +1,184 @@
+//! Versions of the policy document.
+
+use std::collections::HashMap;
+
+use omniflow_policy::scope::Scope;
+use sqlx::postgres::PgRow;
+use sqlx::{Postgres, QueryBuilder};
+use uuid::Uuid;
+
+use omniflow_domain::policy::{KeyGrant, NamedKeys, PolicyVersion, ScopeHolders, StoredPolicy};
+
+use async_trait::async_trait;
+use omniflow_store::{PolicyStore, PolicyWrites, Result, StoreError};
+
+use crate::PostgresStore;
+use crate::columns::{Columns, from_millis, parsed, row_limit, saturated, to_millis, version};
+use crate::connection::Connection;
+use crate::keys::read::ANY_UNREVOKED;
+use crate::transaction::PostgresTransaction;
+
+/// Number of keys that are read at a time.
+const KEYS_PER_READ: usize = 5_000;
+/// Identifiers in one statement.
+const IDS_PER_READ: usize = 10_000;
+
+#[async_trait]
+impl PolicyStore for PostgresStore {
+    async fn policy(&self) -> Result<StoredPolicy> {
+        let row = self.database.reader().await?.row(sqlx::query(
+            "SELECT version, document, created_by, created_at FROM policy_versions ORDER BY version DESC LIMIT 1",
+        )).await?;
+        read(&row)
+    }
+
+    async fn policy_version(&self, version: u64) -> Result<Option<StoredPolicy>> {
+        let row = self.database.reader().await?.optional_row(sqlx::query(
+            "SELECT version, document, created_by, created_at FROM policy_versions WHERE version = $1",
+        )
+        .bind(saturated(version))).await?;
+        row.map(|row| read(&row)).transpose()
+    }
+
+    async fn policy_versions(&self, below: Option<u64>, limit: usize) -> Result<Vec<PolicyVersion>> {
+        let rows = self
+            .database
+            .reader()
+            .await?
+            .rows(
+                sqlx::query(
+                    "SELECT version, created_by, created_at FROM policy_versions WHERE version < $1 \
+             ORDER BY version DESC LIMIT $2",
+                )
+                .bind(below.map_or(i64::MAX, saturated))
+                .bind(row_limit(limit)),
+            )
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(PolicyVersion {
+                    version: row.column::<i64, _>(0)?.cast_unsigned(),
+                    created_by: row.column(1)?,
+                    created_at: from_millis(row.column(2)?),
+                })
+            })
+            .collect()
+    }
+
+    async fn key_grants(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, KeyGrant>> {
+        let mut grants = HashMap::with_capacity(ids.len());
+        for ids in ids.chunks(IDS_PER_READ) {
+            let mut query = QueryBuilder::<Postgres>::new(
+                "SELECT k.id, k.name, k.environment, k.scopes, v.version, v.imported, v.revoked_at IS NOT NULL \
+                 FROM keys k JOIN key_versions v ON v.key_id = k.id WHERE k.id IN (",
+            );
+            let mut list = query.separated(", ");
+            for id in ids {
+                list.push_bind(*id);
+            }
+            query.push(")");
+            for row in self.database.reader().await?.rows(query.build()).await? {
+                let environment = parsed(row.column(2)?, "an environment")?;
+                let grant = grants.entry(row.column(0)?).or_insert(KeyGrant {
+                    name: row.column(1)?,
+                    environment,
+                    scopes: row.column(3)?,
+                    revoked: true,
+                    imported: Vec::new(),
+                });
+                grant.revoked &= row.column::<bool, _>(6)?;
+                if row.column(5)? {
+                    grant.imported.push(version(row.column(4)?)?);
+                }
+            }
+        }
+        Ok(grants)
+    }
+
+    async fn scope_holders(&self, scopes: &[Scope], limit: usize) -> Result<Vec<ScopeHolders>> {
+        scope_holders(&mut *self.database.reader().await?, scopes, limit).await
+    }
+
+    async fn imported_keys(&self, limit: usize) -> Result<NamedKeys> {
+        imported_keys(&mut *self.database.reader().await?, limit).await
+    }
+}
+
+#[async_trait]
+impl PolicyWrites for PostgresTransaction {
+    async fn insert_policy(&mut self, policy: &StoredPolicy) -> Result<()> {
+        let document =
+            serde_json::to_string(&policy.document).map_err(|_| StoreError::Corrupt("a policy"))?;
+        self.connection().execute(sqlx::query(
+            "INSERT INTO policy_versions (version, document, created_by, created_at) VALUES ($1, $2, $3, $4)",
+        )
+        .bind(policy.version.cast_signed())
+        .bind(document)
+        .bind(policy.created_by.clone())
+        .bind(to_millis(policy.created_at))).await?;
+        Ok(())
+    }
+
+    async fn scope_holders(&mut self, scopes: &[Scope], limit: usize) -> Result<Vec<ScopeHolders>> {
+        scope_holders(self.connection(), scopes, limit).await
+    }
+
+    async fn imported_keys(&mut self, limit: usize) -> Result<NamedKeys> {
+        imported_keys(self.connection(), limit).await
+    }
+}
+
+fn read(row: &PgRow) -> Result<StoredPolicy> {
+    Ok(StoredPolicy {
+        version: row.column::<i64, _>(0)?.cast_unsigned(),
+        document: serde_json::from_str(row.column(1)?).map_err(|_| StoreError::Corrupt("a policy"))?,
+        created_by: row.column(2)?,
+        created_at: from_millis(row.column(3)?),
+    })
+}
+
+async fn scope_holders(
+    connection: &mut Connection,
+    scopes: &[Scope],
+    limit: usize,
+) -> Result<Vec<ScopeHolders>> {
+    let mut held: HashMap<&str, NamedKeys> =
+        scopes.iter().map(|scope| (scope.as_str(), NamedKeys::default())).collect();
+    let mut before = Uuid::max();
+    while held.values().any(|keys| !keys.more) {
+        let mut query = QueryBuilder::<Postgres>::new("SELECT id, name, scopes FROM keys k WHERE id < ");
+        query.push_bind(before).push(" AND ").push(ANY_UNREVOKED).push(" ORDER BY id DESC LIMIT ");
+        let rows = connection.rows(query.push_bind(row_limit(KEYS_PER_READ)).build()).await?;
+        let Some(oldest) = rows.last() else { break };
+        before = oldest.column(0)?;
+        for row in &rows {
+            for scope in row.column::<&str, _>(2)?.split(' ') {
+                if let Some(keys) = held.get_mut(scope) {
+                    keys.add(row.column(1)?, limit);
+                }
+            }
+        }
+    }
+    let held = scopes.iter().filter_map(|scope| Some((scope.clone(), held.remove(scope.as_str())?)));
+    Ok(held
+        .filter(|(_, keys)| !keys.names.is_empty())
+        .map(|(scope, keys)| ScopeHolders { scope, keys })
+        .collect())
+}
+
+async fn imported_keys(connection: &mut Connection, limit: usize) -> Result<NamedKeys> {
+    let rows = connection
+        .rows(
+            sqlx::query(
+                "SELECT DISTINCT k.id, k.name FROM key_versions v JOIN keys k ON k.id = v.key_id \
+         WHERE v.imported AND v.revoked_at IS NULL ORDER BY k.id DESC LIMIT $1",
+            )
+            .bind(row_limit(limit + 1)),
+        )
+        .await?;
+    let mut keys = NamedKeys::default();
+    for row in &rows {
+        keys.add(row.column(1)?, limit);
+    }
+    Ok(keys)
+}

@@ -1,0 +1,262 @@
+//! What happens if the server cannot be used: a wrong or changed password, no TLS, no response.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use omniflow_store::contract::fixtures::{id, insert_keys, key};
+use omniflow_store::{Store, StoreError, TokenStore};
+use omniflow_store_postgres::{PostgresSettings, PostgresStore};
+use omniflow_test_postgres::{Server, ServerOptions, TestDatabase, Tls};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixStream};
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long a store may take to respond again after a disturbance.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn settings(url: &str) -> PostgresSettings {
+    PostgresSettings::new(url.parse().unwrap())
+}
+
+fn write_secret(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// Waits until the store responds.
+async fn responds(store: &PostgresStore) {
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = store.ping().await {
+        assert!(Instant::now() < deadline, "{error}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn wrong_password_is_reported_without_it() {
+    let database = TestDatabase::create(Server::shared(), "template1");
+    let refused = PostgresStore::open(settings(&database.url_of("omf", "wr0ng"))).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Unavailable(_)), "{refused:?}");
+    let shown = format!("{refused} {refused:?}");
+    assert!(shown.contains("password authentication failed"), "{shown}");
+    assert!(!shown.contains("wr0ng"), "{shown}");
+}
+
+#[tokio::test]
+async fn changed_password_is_read_again() {
+    let database = TestDatabase::create(Server::shared(), "template1");
+    let (name, folder) = (database.name(), tempfile::tempdir().unwrap());
+    let role = format!("role_{name}");
+    database.administer(&format!("CREATE ROLE {role} LOGIN PASSWORD 'first'"));
+    database.administer(&format!("ALTER DATABASE {name} OWNER TO {role}"));
+    let file = folder.path().join("password");
+    write_secret(&file, "first\n");
+    let with_file = |url: &str| PostgresSettings { password_file: Some(file.clone()), ..settings(url) };
+    let store = PostgresStore::open(with_file(&database.url_of(&role, ""))).await.unwrap();
+    store.ping().await.unwrap();
+    database.administer(&format!("ALTER ROLE {role} PASSWORD 'second'"));
+    let terminate =
+        format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'");
+    database.administer(&terminate);
+    // The file still has the old one.
+    let deadline = Instant::now() + PATIENCE;
+    let refused = loop {
+        let refused = store.ping().await.expect_err("the password is wrong").to_string();
+        if refused.contains("password") || Instant::now() > deadline {
+            break refused;
+        }
+    };
+    assert!(refused.contains("password authentication failed") && !refused.contains("first"), "{refused}");
+    write_secret(&file, "second\n");
+    responds(&store).await;
+    insert_keys(&store, &[key(1)]).await;
+    store.close().await;
+    drop(database);
+}
+
+#[tokio::test]
+async fn password_file_for_others_to_read_is_refused() {
+    let database = TestDatabase::create(Server::shared(), "template1");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    fs::write(&file, "s3cret").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let settings = PostgresSettings { password_file: Some(file), ..settings(&database.url()) };
+    let refused = PostgresStore::open(settings).await.unwrap_err().to_string();
+    assert!(refused.contains("chmod 600") && !refused.contains("s3cret"), "{refused}");
+}
+
+/// Forwards connections to the socket of a server, until it is cut off.
+struct Network {
+    port: u16,
+    is_cut: Arc<AtomicBool>,
+}
+
+impl Network {
+    async fn to(server: &Server) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, socket) = (listener.local_addr().unwrap().port(), server.socket());
+        let is_cut = Arc::new(AtomicBool::new(false));
+        let cut = Arc::clone(&is_cut);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = UnixStream::connect(&socket).await.unwrap();
+                let (from_client, to_client) = client.into_split();
+                let (from_server, to_server) = server.into_split();
+                tokio::spawn(forward(from_client, to_server, Arc::clone(&cut)));
+                tokio::spawn(forward(from_server, to_client, Arc::clone(&cut)));
+            }
+        });
+        Self { port, is_cut }
+    }
+
+    fn cut(&self, is_cut: bool) {
+        self.is_cut.store(is_cut, Ordering::SeqCst);
+    }
+}
+
+/// Copies bytes. What arrives while the network is cut is lost, and so is the rest of the connection.
+async fn forward(
+    mut from: impl AsyncReadExt + Unpin,
+    mut to: impl AsyncWriteExt + Unpin,
+    is_cut: Arc<AtomicBool>,
+) {
+    let mut bytes = vec![0; 16 << 10];
+    let mut is_lost = false;
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        is_lost |= is_cut.load(Ordering::SeqCst);
+        if !is_lost && to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn server_that_is_cut_off_is_an_error() {
+    let server = Server::shared();
+    let database = TestDatabase::create(server, "template1");
+    let network = Network::to(server).await;
+    let store = PostgresStore::open(settings(&server.tcp_url(network.port, database.name()))).await.unwrap();
+    insert_keys(&store, &[key(1)]).await;
+    let transaction = store.begin().await.unwrap();
+    network.cut(true);
+    let started = Instant::now();
+    // On the established connection, then on new ones.
+    for _ in 0..2 {
+        let failed = timeout(PATIENCE, store.token(id(1))).await.expect("a deadline").unwrap_err();
+        assert!(matches!(failed, StoreError::Unavailable(_)), "{failed:?}");
+        // The principal can retry, and gets none of the details.
+        let error = omniflow_domain::error::Error::from(failed);
+        assert_eq!(error.code().as_str(), "busy");
+    }
+    let failed = timeout(PATIENCE, transaction.commit()).await.expect("a deadline");
+    assert!(matches!(failed, Err(StoreError::Unavailable(_))), "{failed:?}");
+    assert!(started.elapsed() > Duration::from_secs(1), "the deadlines were tested");
+    network.cut(false);
+    responds(&store).await;
+    // The server ends the abandoned transaction once it sees that its client is gone.
+    timeout(PATIENCE, insert_keys(&store, &[key(2)])).await.unwrap();
+    timeout(PATIENCE, store.close()).await.unwrap();
+}
+
+#[tokio::test]
+async fn server_is_authenticated_by_its_certificate() {
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let tls = Tls { certificate: certificate.cert.pem(), key: certificate.signing_key.serialize_pem() };
+    let server = Server::start(&ServerOptions { listens_on_tcp: true, tls: Some(tls) });
+    let folder = tempfile::tempdir().unwrap();
+    let (ca, wrong) = (folder.path().join("ca.pem"), folder.path().join("other.pem"));
+    fs::write(&ca, certificate.cert.pem()).unwrap();
+    fs::write(&wrong, other.cert.pem()).unwrap();
+    let url = server.tcp_url(server.port(), "postgres");
+    let by_address = url.replace("@localhost:", "@127.0.0.1:");
+    for (url, ca_file, is_accepted) in [
+        (url.clone(), Some(ca.clone()), true),
+        (format!("{url}?sslmode=verify-full"), Some(ca.clone()), true),
+        (format!("{url}?sslmode=require"), None, true),
+        (format!("{url}?sslmode=verify-full"), None, false),
+        (format!("{url}?sslmode=disable"), None, false),
+        (url.clone(), Some(wrong), false),
+        (format!("{by_address}?sslmode=verify-full"), Some(ca.clone()), false),
+        (format!("{by_address}?sslmode=verify-ca"), Some(ca), true),
+    ] {
+        let shown = format!("{} with {ca_file:?}", settings(&url).url);
+        match PostgresStore::open(PostgresSettings { ca_file, ..settings(&url) }).await {
+            Ok(store) => {
+                assert!(is_accepted, "{shown}");
+                store.ping().await.unwrap();
+                store.close().await;
+            }
+            Err(error) => {
+                assert!(!is_accepted, "{shown}: {error}");
+                assert!(matches!(error, StoreError::Unavailable(_)), "{shown}: {error:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn database_is_used_by_one_process() {
+    let database = TestDatabase::create(Server::shared(), "template1");
+    let first = PostgresStore::open(settings(&database.url())).await.unwrap();
+    let refused = PostgresStore::open(settings(&database.url())).await.unwrap_err();
+    let StoreError::DatabaseInUse(shown) = &refused else { panic!("{refused:?}") };
+    assert!(shown.starts_with("postgres://omf@localhost"), "{shown}");
+    first.close().await;
+    PostgresStore::open(settings(&database.url())).await.unwrap().close().await;
+}
+
+#[tokio::test]
+async fn process_whose_database_was_taken_over_does_not_write() {
+    let database = TestDatabase::create(Server::shared(), "template1");
+    let first = PostgresStore::open(settings(&database.url())).await.unwrap();
+    let unfinished = first.begin().await.unwrap();
+    // As a restart of the server does, or a cut of the network.
+    let of_lock = "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+                   WHERE l.locktype = 'advisory' AND l.objid = 3 AND d.datname = ";
+    database.administer(&format!("{of_lock}'{}'", database.name()));
+    let second = tokio::spawn(PostgresStore::open(settings(&database.url())));
+    sleep(Duration::from_millis(300)).await;
+    assert!(!second.is_finished(), "an open transaction of the first process is awaited");
+    unfinished.commit().await.unwrap();
+    let second = timeout(PATIENCE, second).await.unwrap().unwrap().unwrap();
+    let refused = [first.begin().await.map(drop), first.begin_log().await.map(drop), first.ping().await];
+    for refused in refused {
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused, StoreError::Unavailable(_)), "{refused:?}");
+        assert!(refused.to_string().contains("another process uses the database"), "{refused}");
+    }
+    insert_keys(&second, &[key(1)]).await;
+    first.close().await;
+    second.close().await;
+}
+
+#[tokio::test]
+async fn lock_is_taken_again_after_an_interruption() {
+    let database = TestDatabase::create(Server::shared(), "template1");
+    let store = Arc::new(PostgresStore::open(settings(&database.url())).await.unwrap());
+    let of_database = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ";
+    database.administer(&format!("{of_database}'{}'", database.name()));
+    let upkeep = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.maintain().await }
+    });
+    let has_lock = format!(
+        "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+         WHERE l.locktype = 'advisory' AND l.objid = 3 AND d.datname = '{}') THEN RAISE 'no lock'; END IF; END $$",
+        database.name()
+    );
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = database.try_execute(&has_lock).await {
+        assert!(Instant::now() < deadline, "{error}");
+        sleep(Duration::from_millis(50)).await;
+    }
+    responds(&store).await;
+    upkeep.abort();
+    store.close().await;
+}
