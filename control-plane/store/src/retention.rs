@@ -1,4 +1,5 @@
-//! Purging, a bounded number of rows per call, so that no writer waits long. Every method returns how many rows it deleted.
+//! Purging, a bounded number of rows per call, so that no writer waits long. Every method returns how many rows it deleted: 0
+//! when there are no more. A backend that drops a whole day as fast as a few rows may exceed the limit with it.
 
 use async_trait::async_trait;
 use omniflow_domain::log_content::LogContent;
