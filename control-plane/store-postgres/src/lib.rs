@@ -9,7 +9,7 @@
 //! | `settings`, `migrations`, `process_lock`, `error` | where the database is; its schema; the process that uses it; errors of the driver |
 //! | `database`, `connection`, `transaction`, `log_transaction`, `columns` | connections, time limits, transactions; conversion between values and columns |
 //! | `keys`, `tokens`, `sessions`, `policy`, `admin_log`, `installation`, `idempotency`, `gateways` | keys and everything that admins change; sightings of gateways |
-//! | `request_log`, `partitions`, `gaps`, `gateway_log`, `anomalies`, `rollup`, `payloads`, `export` | the request log, by day |
+//! | `request_log`, `partitions`, `days`, `gaps`, `gateway_log`, `anomalies`, `rollup`, `payloads`, `export` | the request log, by day |
 //! | `retention`, `purge`, `usage`, `space`, `time_limit`, `text` | purging, and the space of the log; time limits of long reads; texts from outside |
 #![cfg_attr(
     not(test),
@@ -22,6 +22,7 @@ mod anomalies;
 mod columns;
 mod connection;
 mod database;
+mod days;
 mod error;
 mod export;
 #[cfg(feature = "fixtures")]
