@@ -119,6 +119,11 @@ impl Connection {
         StoreError::Unavailable(format!("a statement did not finish within {limit:?}").into())
     }
 
+    /// Whether the end of the last statement was not seen.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.is_in_doubt
+    }
+
     /// Marks the connection as one that must not be used again.
     pub(crate) fn condemn(&mut self) {
         self.is_in_doubt = true;

@@ -18,7 +18,7 @@ use crate::settings::PostgresSettings;
 use crate::time_limit::TIME_LIMIT;
 
 /// How long an operation waits for a connection, including the time to establish one.
-const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);
+const ACQUIRE_LIMIT: Duration = Duration::from_secs(10);
 /// An idle connection is checked before its use if it was idle for longer than this.
 const CHECKED_AFTER: Duration = Duration::from_secs(1);
 /// The server ends a session whose transaction does nothing for longer than this. Other processes wait for it.

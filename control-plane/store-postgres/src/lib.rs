@@ -7,7 +7,7 @@
 //! | module | content |
 //! |---|---|
 //! | `settings`, `migrations`, `process_lock`, `error` | where the database is; its schema; the process that uses it; errors of the driver |
-//! | `database`, `connection`, `transaction`, `log_transaction`, `columns` | connections, time limits, transactions; conversion between values and columns |
+//! | `database`, `connection`, `transaction`, `log_transaction`, `last_commit`, `columns` | connections, time limits, transactions; conversion between values and columns |
 //! | `keys`, `tokens`, `sessions`, `policy`, `admin_log`, `installation`, `idempotency`, `gateways` | keys and everything that admins change; sightings of gateways |
 //! | `request_log`, `partitions`, `days`, `gaps`, `gateway_log`, `anomalies`, `rollup`, `payloads`, `export` | the request log, by day |
 //! | `retention`, `purge`, `usage`, `space`, `time_limit`, `text` | purging, and the space of the log; time limits of long reads; texts from outside |
@@ -34,6 +34,7 @@ mod gateways;
 mod idempotency;
 mod installation;
 mod keys;
+mod last_commit;
 mod log_transaction;
 mod migrations;
 mod partitions;
@@ -56,6 +57,8 @@ mod tokens;
 mod transaction;
 mod usage;
 
+use std::sync::Arc;
+
 use omniflow_store::{Result, StoreMetrics};
 
 use database::{Database, check_server, connect};
@@ -67,7 +70,7 @@ use transaction::{Kind, PostgresTransaction, Turns};
 /// A database with the schema of this release.
 #[derive(Debug)]
 pub struct PostgresStore {
-    database: Database,
+    database: Arc<Database>,
     turns: Turns,
     process: ProcessLock,
 }
@@ -83,7 +86,7 @@ impl PostgresStore {
     /// [`StoreError::DatabaseInUse`](omniflow_store::StoreError::DatabaseInUse) if another process uses the database.
     pub async fn open(settings: PostgresSettings) -> Result<Self> {
         let name = settings.url.to_string();
-        let database = Database::new(settings, StoreMetrics::default())?;
+        let database = Arc::new(Database::new(settings, StoreMetrics::default())?);
         let mut session = connect(database.connect_options()?).await?;
         check_server(&mut session, name.clone()).await?;
         take_lock(&mut session, name.clone()).await?;

@@ -17,8 +17,10 @@ use uuid::Uuid;
 use omniflow_store::metrics::{Operation, OperationTimer};
 use omniflow_store::{Result, Transaction};
 
+use crate::columns::Columns;
 use crate::connection::Connection;
 use crate::database::Database;
+use crate::last_commit::LastCommit;
 
 /// The kind of a transaction. Each has an advisory lock, with the number of this product and a counter.
 #[derive(Clone, Copy, Debug)]
@@ -32,17 +34,19 @@ pub(crate) enum Kind {
 /// The turns of this process.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Turns {
-    main: Arc<Mutex<()>>,
-    log: Arc<Mutex<()>>,
+    main: Arc<Mutex<LastCommit>>,
+    log: Arc<Mutex<LastCommit>>,
 }
 
 /// A write transaction. Rolled back when dropped without a commit.
 pub(crate) struct PostgresTransaction {
     // Dropped before the turn ends.
     connection: Connection,
+    kind: Kind,
     is_open: bool,
     timer: OperationTimer,
-    _turn: OwnedMutexGuard<()>,
+    database: Arc<Database>,
+    turn: OwnedMutexGuard<LastCommit>,
 }
 
 // === impl Kind ===
@@ -66,14 +70,20 @@ impl PostgresTransaction {
     ///
     /// [`StoreError::Unavailable`](omniflow_store::StoreError::Unavailable) if another process does not end its
     /// transaction in time, or if it has taken over the database from this one, `process`.
-    pub(crate) async fn begin(database: &Database, turns: &Turns, process: Uuid, kind: Kind) -> Result<Self> {
+    pub(crate) async fn begin(
+        database: &Arc<Database>,
+        turns: &Turns,
+        process: Uuid,
+        kind: Kind,
+    ) -> Result<Self> {
         let timer = database.start(Operation::Maintenance);
         let turn = match kind {
             Kind::Main => &turns.main,
             Kind::Log => &turns.log,
         };
-        let turn = Arc::clone(turn).lock_owned().await;
+        let mut turn = Arc::clone(turn).lock_owned().await;
         let mut connection = database.writer().await?;
+        turn.resolve(&mut connection).await?;
         // Read committed, because a stricter level would read the state before the wait for the lock.
         let statement = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock(7302502, {}); SELECT check_process('{process}')",
@@ -87,7 +97,7 @@ impl PostgresTransaction {
             connection.condemn();
             return Err(error);
         }
-        Ok(Self { connection, is_open: true, timer, _turn: turn })
+        Ok(Self { connection, kind, is_open: true, timer, database: Arc::clone(database), turn })
     }
 
     /// Sets the kind under which the transaction is measured. The default is maintenance.
@@ -107,10 +117,28 @@ impl PostgresTransaction {
 
     /// Commits. The change survives a crash of the server when this returns.
     pub(crate) async fn commit(mut self) -> Result<()> {
+        // Batches of gateways are sent again until they are acknowledged, and stored once.
+        if matches!(self.kind, Kind::Main) {
+            let query = sqlx::query("SELECT pg_current_xact_id()::text");
+            let transaction = self.connection.row(query).await?.column(0)?;
+            *self.turn = LastCommit::Unknown(transaction);
+        }
         let limit = self.connection.client_limit();
         let outcome = timeout(limit, PgTransactionManager::commit(self.connection.start_statement()?)).await;
-        // If this fails, the drop of `self` rolls back, or closes the connection.
-        self.connection.end_statement(outcome)?;
+        let outcome = self.connection.end_statement(outcome);
+        if !self.connection.is_in_doubt() {
+            *self.turn = LastCommit::Known;
+        }
+        match outcome {
+            Err(error) if self.connection.is_in_doubt() && matches!(self.kind, Kind::Main) => {
+                tracing::warn!(%error, "outcome of a commit unknown, asking the database");
+                if !self.turn.ask(&self.database).await? {
+                    return Err(error);
+                }
+            }
+            // The drop of `self` rolls back, or closes the connection.
+            outcome => outcome?,
+        }
         self.is_open = false;
         self.timer.observe();
         Ok(())

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use omniflow_domain::key::KeyReference;
 use omniflow_store::contract::fixtures::{id, insert_keys, key};
-use omniflow_store::{Store, StoreError, TokenStore};
+use omniflow_store::{KeyStore, Store, StoreError, TokenStore};
 use omniflow_store_postgres::{PostgresSettings, PostgresStore};
 use omniflow_test_postgres::{Server, ServerOptions, TestDatabase, Tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long a store may take to respond again after a disturbance.
@@ -93,44 +94,75 @@ async fn password_file_for_others_to_read_is_refused() {
 /// Forwards connections to the socket of a server, until it is cut off.
 struct Network {
     port: u16,
-    is_cut: Arc<AtomicBool>,
+    faults: Arc<Faults>,
+}
+
+/// What the network does to connections.
+#[derive(Default)]
+struct Faults {
+    /// Bytes are lost, and so is the rest of the connection.
+    is_cut: AtomicBool,
+    /// The connection that sends the next `COMMIT` breaks.
+    breaks_at_commit: AtomicBool,
+    /// Whether the server receives that.
+    is_commit_sent: AtomicBool,
 }
 
 impl Network {
     async fn to(server: &Server) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (port, socket) = (listener.local_addr().unwrap().port(), server.socket());
-        let is_cut = Arc::new(AtomicBool::new(false));
-        let cut = Arc::clone(&is_cut);
+        let faults = Arc::new(Faults::default());
+        let shared = Arc::clone(&faults);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = UnixStream::connect(&socket).await.unwrap();
-                let (from_client, to_client) = client.into_split();
-                let (from_server, to_server) = server.into_split();
-                tokio::spawn(forward(from_client, to_server, Arc::clone(&cut)));
-                tokio::spawn(forward(from_server, to_client, Arc::clone(&cut)));
+                tokio::spawn(forward(client, server, Arc::clone(&shared)));
             }
         });
-        Self { port, is_cut }
+        Self { port, faults }
     }
 
     fn cut(&self, is_cut: bool) {
-        self.is_cut.store(is_cut, Ordering::SeqCst);
+        self.faults.is_cut.store(is_cut, Ordering::SeqCst);
+    }
+
+    fn break_at_commit(&self, is_sent: bool) {
+        self.faults.is_commit_sent.store(is_sent, Ordering::SeqCst);
+        self.faults.breaks_at_commit.store(true, Ordering::SeqCst);
     }
 }
 
-/// Copies bytes. What arrives while the network is cut is lost, and so is the rest of the connection.
-async fn forward(
-    mut from: impl AsyncReadExt + Unpin,
-    mut to: impl AsyncWriteExt + Unpin,
-    is_cut: Arc<AtomicBool>,
-) {
-    let mut bytes = vec![0; 16 << 10];
+/// Copies bytes in both directions.
+async fn forward(mut client: TcpStream, mut server: UnixStream, faults: Arc<Faults>) {
+    let (mut from_client, mut from_server) = (vec![0; 16 << 10], vec![0; 16 << 10]);
     let mut is_lost = false;
-    while let Ok(count @ 1..) = from.read(&mut bytes).await {
-        is_lost |= is_cut.load(Ordering::SeqCst);
-        if !is_lost && to.write_all(&bytes[..count]).await.is_err() {
-            return;
+    loop {
+        tokio::select! {
+            read = client.read(&mut from_client) => {
+                let Ok(count @ 1..) = read else { return };
+                let bytes = &from_client[..count];
+                is_lost |= faults.is_cut.load(Ordering::SeqCst);
+                let is_commit = bytes.windows(6).any(|word| word == b"COMMIT");
+                if is_commit && faults.breaks_at_commit.swap(false, Ordering::SeqCst) {
+                    if faults.is_commit_sent.load(Ordering::SeqCst) {
+                        server.write_all(bytes).await.unwrap();
+                        // The response means that it has committed.
+                        server.read(&mut from_server).await.unwrap();
+                    }
+                    return;
+                }
+                if !is_lost && server.write_all(bytes).await.is_err() {
+                    return;
+                }
+            }
+            read = server.read(&mut from_server) => {
+                let Ok(count @ 1..) = read else { return };
+                is_lost |= faults.is_cut.load(Ordering::SeqCst);
+                if !is_lost && client.write_all(&from_server[..count]).await.is_err() {
+                    return;
+                }
+            }
         }
     }
 }
@@ -142,7 +174,8 @@ async fn server_that_is_cut_off_is_an_error() {
     let network = Network::to(server).await;
     let store = PostgresStore::open(settings(&server.tcp_url(network.port, database.name()))).await.unwrap();
     insert_keys(&store, &[key(1)]).await;
-    let transaction = store.begin().await.unwrap();
+    let mut transaction = store.begin().await.unwrap();
+    transaction.insert_keys(&[key(3)]).await.unwrap();
     network.cut(true);
     let started = Instant::now();
     // On the established connection, then on new ones.
@@ -161,6 +194,27 @@ async fn server_that_is_cut_off_is_an_error() {
     // The server ends the abandoned transaction once it sees that its client is gone.
     timeout(PATIENCE, insert_keys(&store, &[key(2)])).await.unwrap();
     timeout(PATIENCE, store.close()).await.unwrap();
+}
+
+/// The server commits, and its response is lost.
+#[tokio::test]
+async fn commit_whose_response_is_lost_is_asked_for() {
+    let server = Server::shared();
+    let database = TestDatabase::create(server, "template1");
+    let network = Network::to(server).await;
+    let store = PostgresStore::open(settings(&server.tcp_url(network.port, database.name()))).await.unwrap();
+    for (n, is_sent) in [(1, true), (2, false)] {
+        let mut transaction = store.begin().await.unwrap();
+        transaction.insert_keys(&[key(n)]).await.unwrap();
+        network.break_at_commit(is_sent);
+        let committed = timeout(PATIENCE, transaction.commit()).await.expect("a deadline");
+        assert_eq!(committed.is_ok(), is_sent, "{committed:?}");
+        // The process goes on with the state of the database.
+        let found = store.key(&KeyReference::Id(id(n))).await.unwrap();
+        assert_eq!(found.is_some(), is_sent);
+        insert_keys(&store, &[key(n + 10)]).await;
+    }
+    store.close().await;
 }
 
 #[tokio::test]

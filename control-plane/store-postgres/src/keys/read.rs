@@ -193,7 +193,7 @@ fn push_rotation(query: &mut QueryBuilder<Postgres>, rotation: RotationFilter) {
         .push_bind(to_millis(now))
         .push(" ORDER BY a.version DESC LIMIT 1) <= ")
         .push_bind(created_until.map_or(-1, to_millis))
-        .push(", 0)");
+        .push(", false)");
 }
 
 /// Adds the condition that a key contains this text in its name or description, or has a version with this hint. Fast if
