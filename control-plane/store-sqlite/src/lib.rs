@@ -1,4 +1,4 @@
-//! The embedded store: two SQLite databases in one data directory. The only crate that contains SQL.
+//! The embedded store: two SQLite databases in one data directory. SQL is written in the two store crates only.
 //!
 //! `omniflow.db` holds keys, tokens, policy, sessions, the admin log, the installation and sightings of gateways;
 //! `audit.db` holds the request log and everything derived from it. Each has one writer connection, used in turn and
