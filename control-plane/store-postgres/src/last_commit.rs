@@ -1,8 +1,8 @@
 //! What is known about the last commit of a kind of transaction.
 //!
-//! If the network is cut during a commit, the client does not learn whether the server committed. A caller that was told that
-//! a change failed, although it did not, would keep serving the state before it. So the server is asked about the
-//! transaction, at once and, if it cannot be reached, before the next transaction begins.
+//! If the network is cut during a commit, the client does not learn whether the server committed. If the change were reported
+//! as failed and is in the database, this process would publish the state before it. So the client asks the server for the
+//! outcome of the transaction: at once and, if it cannot be reached, before the next transaction begins.
 
 use std::time::Duration;
 

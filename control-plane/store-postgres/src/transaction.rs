@@ -93,7 +93,7 @@ impl PostgresTransaction {
         let begin = PgTransactionManager::begin(connection.start_statement()?, Some(statement));
         let outcome = timeout(limit, begin).await;
         if let Err(error) = connection.end_statement(outcome) {
-            // The first statement may have succeeded, and the driver does not know that a transaction is open.
+            // The first statement may have succeeded, but the driver assumes that no transaction is open.
             connection.condemn();
             return Err(error);
         }

@@ -1,4 +1,5 @@
 //! What happens if the server cannot be used: a wrong or changed password, no TLS, no response.
+#![expect(clippy::disallowed_methods, reason = "tests prepare files")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -148,7 +149,7 @@ async fn forward(mut client: TcpStream, mut server: UnixStream, faults: Arc<Faul
                     if faults.is_commit_sent.load(Ordering::SeqCst) {
                         server.write_all(bytes).await.unwrap();
                         // The response means that it has committed.
-                        server.read(&mut from_server).await.unwrap();
+                        assert_ne!(server.read(&mut from_server).await.unwrap(), 0);
                     }
                     return;
                 }
@@ -209,7 +210,7 @@ async fn commit_whose_response_is_lost_is_asked_for() {
         network.break_at_commit(is_sent);
         let committed = timeout(PATIENCE, transaction.commit()).await.expect("a deadline");
         assert_eq!(committed.is_ok(), is_sent, "{committed:?}");
-        // The process goes on with the state of the database.
+        // The process continues with the state of the database.
         let found = store.key(&KeyReference::Id(id(n))).await.unwrap();
         assert_eq!(found.is_some(), is_sent);
         insert_keys(&store, &[key(n + 10)]).await;

@@ -26,7 +26,7 @@ struct Task {
     done: Option<mpsc::Sender<()>>,
 }
 
-/// A database, removed when dropped, whoever is still connected to it.
+/// A database, removed when dropped, even if there are connections to it.
 #[derive(Debug)]
 pub struct TestDatabase {
     server: &'static Server,
