@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::entry_key::EntryKey;
-use super::shared_data::reject;
+use super::entry_key::{EntryKey, reject};
 use crate::host;
 
 /// What messages are sealed for.
