@@ -322,6 +322,12 @@ async fn what_is_seen(omf: &mut Omf, stack: &Stack) {
     omf.fails(1, "audit tail --status none").await;
     omf.fails(2, "audit --key printed gaps").await;
     assert!(omf.says("completions bash").await.contains("complete"));
+    assert_eq!(omf.says("man pages").await, "");
+    for command in commands::commands() {
+        let page = format!("omf-{}.1", command.replace(' ', "-"));
+        assert!(fs::metadata(omf.folder.join("pages").join(&page)).unwrap().len() > 0, "{page}");
+    }
+    omf.fails(1, "man pages/omf.1").await;
     let checked = omf.json("config check --data-dir served --json").await;
     assert!(checked.to_string().contains("data_dir"), "{checked}");
 }

@@ -14,7 +14,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use omniflow_cli::{ApiCommand, Completions, Doctor, Globals, Output, exit_code};
+use omniflow_cli::{ApiCommand, Completions, Doctor, Globals, ManualPages, Output, exit_code};
 
 use self::recover::Recover;
 use self::serve::Serve;
@@ -61,6 +61,8 @@ enum Command {
     Doctor(Doctor),
     /// Print a shell completion script.
     Completions(Completions),
+    /// Write the manual pages of all commands to a directory.
+    Man(ManualPages),
 }
 
 /// Runs the command line of this process.
@@ -89,7 +91,7 @@ fn command() -> clap::Command {
     };
     let recover = hide_global(Recover::augment_args(clap::Command::new(RECOVER)), true);
     omf.mut_subcommands(|command| match command.get_name() {
-        "serve" | "completions" => hide_global(command, false),
+        "serve" | "completions" | "man" => hide_global(command, false),
         "db" | "config" => hide_global(command, true),
         TOKEN => command.subcommand(recover.clone()),
         _ => command,
@@ -122,5 +124,6 @@ fn run(omf: Omf) -> anyhow::Result<()> {
         Command::Recover(args) => recover::run(args, output),
         Command::Doctor(doctor) => doctor.run(&connection, output),
         Command::Completions(completions) => completions.run(command()),
+        Command::Man(pages) => pages.run(command()),
     }
 }
