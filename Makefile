@@ -1,12 +1,12 @@
 # Requires rustup (or cargo with the Wasm targets), Python 3, Node and a C compiler. Everything else is installed into
-# .tools, target and the node_modules of tests/browser and tests/deploy, with two exceptions: the Wasm targets of the Rust toolchain, and Chromium,
-# which is installed with apt-get if it is missing and the user has permission to install it.
+# .tools, target and the node_modules of tests/browser and tests/deploy, with two exceptions: the Wasm targets of the Rust toolchain,
+# and, for the tests, Chromium, dpkg-dev and systemd, which are installed with apt-get if they are missing and the user has permission.
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup envoy tools targets wasm faulty build run test screenshots bench conformance fuzz faults attacks soak lint \
-	deny sbom docs docs-serve fmt clean distclean
+.PHONY: help setup envoy tools targets wasm faulty build run test test-envoy screenshots bench conformance fuzz faults attacks soak lint \
+	deny sbom deb docs docs-serve fmt clean distclean
 
 # Adds the folder into which rustup installs cargo, for shells that were opened before the installation.
 export PATH := $(CURDIR)/.tools/bin:$(if $(CARGO_HOME),$(CARGO_HOME)/bin,$(HOME)/.cargo/bin):$(PATH)
@@ -132,6 +132,16 @@ deny: .tools/bin/cargo-deny ## Check licenses, sources and advisories of all dep
 
 sbom: .tools/bin/cargo-cyclonedx ## Write the SBOM of omf and the filter to target/sbom, as CycloneDX JSON (installs cargo-cyclonedx)
 	@scripts/sbom.sh $(TARGET)/sbom
+
+deb: $(if $(OMF_BIN),wasm,build) sbom ## Build the Debian package in target/deb (OMF_BIN=…: with this omf; checked with lintian, if installed)
+	@package=$$(scripts/build-deb.sh $(or $(OMF_BIN),$(TARGET)/release/omf) \
+		$(TARGET)/wasm32-wasip1/wasm/omniflow_filter.wasm $(TARGET)/sbom $(TARGET)/deb) && \
+	sha256sum "$$package" && \
+	if command -v lintian >/dev/null; then \
+		lintian --fail-on error --tag-display-limit 0 "$$package"; \
+	else \
+		echo 'lintian is not installed; the package is not checked'; \
+	fi
 
 .tools/bin/cargo-cyclonedx: | tools
 	cargo install cargo-cyclonedx --locked --quiet --root .tools

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Writes the software bills of materials of omf and the filter, as CycloneDX JSON, to the given folder.
+# Writes the software bills of materials of omf and the filter, as CycloneDX JSON, to the given folder. They do not depend on the
+# time or on the folder of the repository.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,7 +16,14 @@ trap remove EXIT
 write() {
     local target=$1 from=$2 to=$3
     cargo cyclonedx --quiet --format json --spec-version 1.5 --target "$target" --override-filename omniflow-sbom
-    mv "$from/omniflow-sbom.json" "$folder/$to"
+    python3 - "$from/omniflow-sbom.json" "$folder/$to" "$PWD" <<'PYTHON'
+import json, pathlib, sys
+
+source, target, root = sys.argv[1:]
+bom = json.loads(pathlib.Path(source).read_text().replace(root, "/omniflow"))
+del bom["serialNumber"], bom["metadata"]["timestamp"]
+pathlib.Path(target).write_text(json.dumps(bom, indent=2) + "\n")
+PYTHON
     printf '%s: %s components\n' "$folder/$to" "$(grep -c '"purl"' "$folder/$to")"
 }
 

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Sets up the tests of deploy/ in .tools: helm, kubectl, the schemas of Kubernetes and of custom resources, and Prometheus with
-# promtool. Prometheus is an installed one, or Debian's, which is unpacked and not installed.
+# Sets up the tests of deploy/ in .tools: helm, kubectl, the schemas of Kubernetes and of custom resources, Prometheus with
+# promtool, and mandoc. The latter are installed ones, or Debian's, which are unpacked and not installed. Only what the tests of
+# the Debian package need is installed with apt-get, if it is missing and the user has permission.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-echo 'Installing helm, kubectl, Prometheus and schemas into .tools'
+echo 'Installing helm, kubectl, Prometheus, mandoc and schemas into .tools'
 mkdir -p .tools/bin
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -45,34 +46,71 @@ find_prometheus() {
     program=$(command -v "${OMF_PROMETHEUS:-prometheus}") && [[ -x $(dirname "$program")/promtool ]] && dirname "$program"
 }
 
-# Unpacks Debian's package. Works as any user, because apt-get keeps its lists in a folder of its own.
-unpack_prometheus() {
-    local lists=$work/lists cache=$work/cache
+# Unpacks packages of Debian. Works as any user, because apt-get keeps its lists in a folder of its own.
+unpack_packages() {
+    local lists=$work/lists cache=$work/cache package
     mkdir -p "$lists/partial" "$cache/archives/partial"
     local apt=(apt-get -qq -o "Dir::State::Lists=$lists" -o "Dir::Cache=$cache" -o "APT::Sandbox::User=$(id -un)")
-    (cd "$work" && "${apt[@]}" update && "${apt[@]}" download prometheus)
-    dpkg-deb --extract "$work"/prometheus_*.deb "$work/package"
-    cp "$work/package/usr/bin/prometheus" "$work/package/usr/bin/promtool" .tools/bin/
+    (cd "$work" && "${apt[@]}" update && "${apt[@]}" download "$@")
+    for package in "$@"; do
+        dpkg-deb --extract "$work/$package"_*.deb "$work/package"
+    done
 }
 
-install_prometheus() {
-    local from
+# Prometheus with promtool, and mandoc, which checks the manual pages.
+install_programs() {
+    local from missing=()
     # Not those of an earlier run, which are in the PATH of make.
-    rm -f .tools/bin/prometheus .tools/bin/promtool
+    rm -f .tools/bin/prometheus .tools/bin/promtool .tools/bin/mandoc
     if from=$(find_prometheus); then
         ln -sfn "$from/prometheus" "$from/promtool" .tools/bin/
-    elif command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
-        unpack_prometheus
     else
-        echo 'The tests of deploy/ require Prometheus: install it, or set OMF_PROMETHEUS=/path/to/prometheus.' >&2
+        missing+=(prometheus)
+    fi
+    if from=$(command -v mandoc); then
+        ln -sfn "$from" .tools/bin/mandoc
+    else
+        missing+=(mandoc)
+    fi
+    if ((${#missing[@]} == 0)); then
+        :
+    elif command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
+        unpack_packages "${missing[@]}"
+        [[ ! -e $work/package/usr/bin/prometheus ]] || cp "$work"/package/usr/bin/prom{etheus,tool} .tools/bin/
+        [[ ! -e $work/package/usr/bin/mandoc ]] || cp "$work/package/usr/bin/mandoc" .tools/bin/
+    else
+        echo 'The tests of deploy/ require Prometheus and mandoc: install them, or set OMF_PROMETHEUS=/path/to/prometheus.' >&2
         return 1
     fi
     .tools/bin/promtool --version | head -1
 }
 
+# What builds the Debian package, and what its scripts call. A user who is not root needs fakeroot as well.
+find_package_tools() {
+    local programs=(dpkg-deb dpkg-shlibdeps strip deb-systemd-helper systemd-{analyze,sysusers,tmpfiles}) program
+    ((EUID == 0)) || programs+=(fakeroot)
+    for program in "${programs[@]}"; do
+        command -v "$program" >/dev/null || return 1
+    done
+}
+
+install_package_tools() {
+    local as_root=()
+    ((EUID == 0)) || as_root=(sudo -n)
+    if ! find_package_tools && command -v apt-get >/dev/null && "${as_root[@]}" true 2>/dev/null; then
+        "${as_root[@]}" apt-get update -qq
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+            binutils dpkg-dev fakeroot init-system-helpers systemd >/dev/null
+    fi
+    if ! find_package_tools; then
+        echo 'The tests of the Debian package require dpkg-dev, binutils, systemd, init-system-helpers and fakeroot.' >&2
+        return 1
+    fi
+}
+
 # At the same time, because each waits for the network. Each is a subshell of its own, in which an error ends it.
 parts=()
-for part in install_python_packages install_helm install_node_packages install_prometheus; do
+for part in install_python_packages install_helm install_node_packages install_programs install_package_tools; do
     "$part" &
     parts+=("$!")
 done

@@ -5,6 +5,7 @@
 
 pub mod cel;
 pub mod chart;
+pub mod debian;
 pub mod envoy_gateway;
 pub mod istio;
 pub mod prometheus;

@@ -1,10 +1,11 @@
-//! Tests of `deploy/`: the chart as rendered, its schemas and messages, alerts and dashboards, the systemd unit, and the data plane
-//! in a real Envoy.
+//! Tests of `deploy/`: the chart as rendered, its schemas and messages, alerts and dashboards, the systemd unit, the Debian
+//! package, and the data plane in a real Envoy.
 
 mod alerts;
 mod chart;
 mod dashboards;
 mod data_plane;
+mod package;
 mod rendering;
 mod systemd;
 mod tokens;

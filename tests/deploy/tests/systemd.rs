@@ -9,17 +9,13 @@ use omniflow_harness::paths;
 /// `systemd-analyze verify` knows every directive, with the built `omf` in place of the installed one.
 #[test]
 fn systemd_accepts_the_unit() {
-    if Command::new("systemd-analyze").arg("--version").output().is_err() {
-        eprintln!("systemd-analyze is not installed: the unit is not verified");
-        return;
-    }
     let unit = fs::read_to_string(deploy("systemd/omf.service")).unwrap();
     let program = paths::omf().unwrap();
-    assert!(unit.contains("/usr/local/bin/omf"));
+    assert!(unit.contains("/usr/bin/omf"));
     let verify = |text: &str| {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("omf.service");
-        fs::write(&file, text.replace("/usr/local/bin/omf", program.to_str().unwrap())).unwrap();
+        fs::write(&file, text.replace("/usr/bin/omf", program.to_str().unwrap())).unwrap();
         let output =
             Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&file).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -28,7 +28,7 @@ const PAGES: &[(&str, Setting, usize, usize)] = &[
     ("docs/guides/policies.md", Setting::Demo, 8, 0),
     ("docs/guides/rotation.md", Setting::Demo, 6, 1),
     ("docs/guides/streaming.md", Setting::Nothing, 0, 0),
-    ("docs/guides/systemd.md", Setting::Nothing, 0, 4),
+    ("docs/guides/systemd.md", Setting::Nothing, 0, 6),
     ("docs/guides/upgrades.md", Setting::Nothing, 0, 4),
 ];
 
