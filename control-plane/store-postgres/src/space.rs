@@ -122,7 +122,9 @@ mod tests {
         let rewritten = store.log_size().await.unwrap();
         assert!(rewritten.bytes < full.bytes * 3 / 5 && rewritten.free == 0, "{rewritten:?} after {full:?}");
         // The newest day keeps its space: records that arrive use it.
-        assert_eq!(store.purge_content(LogContent::WithoutKey, 1_900).await.unwrap(), 1_900);
+        for purged in [1_000, 900] {
+            assert_eq!(store.purge_content(LogContent::WithoutKey, purged).await.unwrap(), purged as u64);
+        }
         store.reclaim_space().await.unwrap();
         let newest = store.log_size().await.unwrap();
         assert!(newest.free > 1 << 19, "{newest:?}");
