@@ -219,10 +219,7 @@ impl SnapshotView {
             self.refresh();
         }
         let current = self.current.as_mut()?;
-        if current.head.version < current.head.serves_from {
-            return None;
-        }
-        if max_age.is_some_and(|max| now.since(MonotonicNanos(current.head.confirmed)) > max) {
+        if !current.head.is_served(now, max_age) {
             return None;
         }
         Some(current.open(&self.names, &mut self.needs_image))

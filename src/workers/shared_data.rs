@@ -7,7 +7,10 @@
 //! ([`EntryKey`]). Counters have none: a tag would not prevent a plugin from writing an earlier value back, and their names would
 //! depend on the token, so that a new token would refill every limit.
 
+use std::time::Duration;
+
 use omniflow_policy::gateway::Incarnation;
+use omniflow_policy::time::MonotonicNanos;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -64,6 +67,15 @@ pub(crate) struct Head {
     /// The segments that changed last, each with the version that changed it, at most [`MAX_RECENT`]. An earlier one of these
     /// segments is not valid.
     pub(crate) recent: Vec<(u32, u64)>,
+}
+
+impl Head {
+    /// Whether requests are decided with this version: it was current when this process started, or later, and the last
+    /// confirmation is not older than `max_age`.
+    pub(crate) fn is_served(&self, now: MonotonicNanos, max_age: Option<Duration>) -> bool {
+        self.version >= self.serves_from
+            && max_age.is_none_or(|max| now.since(MonotonicNanos(self.confirmed)) <= max)
+    }
 }
 
 /// Maximum length of [`Head::recent`]: a delta changes at most as many keys.

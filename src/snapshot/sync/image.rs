@@ -40,7 +40,8 @@ impl Leader {
         self.clearing = Some(MAX_SEGMENTS);
         // A gateway that serves requests already continues with a later image than its own. One that starts must not accept what was
         // revoked before it first asked: nothing waited for this gateway then.
-        let is_serving = head.as_ref().is_some_and(|head| head.version >= head.serves_from);
+        let is_serving =
+            head.as_ref().is_some_and(|head| head.is_served(context.now, context.config.max_snapshot_age));
         let serves_from = if is_serving { 0 } else { published };
         let slot = head.map_or(0, |head| other_slot(head.slot));
         self.fetch(
@@ -190,6 +191,7 @@ fn other_slot(slot: u8) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use omniflow_policy::gateway::Incarnation;
     use omniflow_policy::policy::PolicyDocument;
     use omniflow_policy::snapshot::Image;
     use omniflow_policy::time::UnixMillis;
@@ -238,6 +240,32 @@ mod tests {
         while leader.clear_unused_slot(&membership) {}
         assert!(!is_present(1, 0) && !is_present(1, MAX_SEGMENTS - 1));
         assert!(is_present(0, 0), "of the slot in use");
+    }
+
+    #[test]
+    fn version_that_the_control_plane_confirms_is_served() {
+        let names = Names::for_test("confirmed");
+        let head = Head {
+            process: Incarnation(1),
+            slot: 0,
+            version: 7,
+            manifest_version: 7,
+            confirmed: 0,
+            // Published when the process started, and lost when the database was replaced by an older copy.
+            serves_from: 9,
+            recent: Vec::new(),
+        };
+        let is_served = || {
+            let head = shared_data::get_as::<Head>(&names.head()).value;
+            head.is_some_and(|head| head.is_served(clock::monotonic(), None))
+        };
+        assert_eq!(
+            shared_data::swap_as(&names.head(), &shared_data::get_as::<Head>(&names.head()), &head),
+            Ok(())
+        );
+        assert!(!is_served());
+        Leader::new(names.clone()).serve_current_version();
+        assert!(is_served());
     }
 
     #[test]

@@ -281,6 +281,7 @@ impl Leader {
             (204, _) => {
                 self.needs_full_image = false;
                 self.succeed(context);
+                self.serve_current_version();
                 self.state = State::Resting { until: since.after(POLL_INTERVAL) };
                 // The usual end of a held poll. The next one follows immediately.
                 self.tick(context)
@@ -338,6 +339,18 @@ impl Leader {
         let newer = read.value.as_deref().and_then(|bytes| Manifest::decode(bytes).ok());
         newer.is_none_or(|newer| newer.version <= manifest.version)
             && shared_data::swap(&name, &read, &manifest.encode()).is_ok()
+    }
+
+    /// The control plane has confirmed that the version in shared data is the published one, so requests are decided with it. A
+    /// database that was replaced by an older copy may have a lower version than the one that was published at the start.
+    pub(super) fn serve_current_version(&self) {
+        let is_waiting = self.head().is_some_and(|head| head.version < head.serves_from);
+        if is_waiting {
+            let names = &self.names;
+            shared_data::update(&names.head(), |head: Option<Head>| {
+                head.map(|head| Head { serves_from: 0, ..head })
+            });
+        }
     }
 
     fn succeed(&mut self, context: &SyncContext<'_>) {
