@@ -93,7 +93,7 @@ mod tests {
         };
         // The image does not change even if keys change.
         let later = server.key("later").await["secret"].as_str().unwrap().to_owned();
-        // Another gateway that starts is offered the same image, and told that it is not current.
+        // Another gateway that starts is offered the same image; the header states the published version.
         let other = poll(&server, &token, body(None, 0, 0)).await;
         assert_eq!(other.body, answer.body);
         let published = server.app.publisher.publication.version().unwrap();
