@@ -33,6 +33,7 @@ impl ManualPages {
     /// # Errors
     ///
     /// Fails if the directory or a page cannot be written.
+    #[expect(clippy::disallowed_methods, reason = "commands are synchronous")]
     pub fn run(&self, omf: Command) -> anyhow::Result<()> {
         let pages = pages(omf)?;
         std::fs::create_dir_all(&self.directory).with_context(|| write_error(&self.directory))?;
