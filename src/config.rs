@@ -18,8 +18,8 @@ pub(crate) struct Config {
     pub(crate) cluster: String,
     /// `:authority` of calls to it.
     pub(crate) authority: String,
-    /// The gateway token. A secret, never logged.
-    pub(crate) token: String,
+    /// The value of `authorization` in calls to it. A secret, never logged.
+    pub(crate) authorization: String,
     /// This gateway's name. `None` for Envoy's node ID.
     pub(crate) gateway: Option<String>,
     /// Whether the credential is removed before the request reaches the upstream.
@@ -159,7 +159,7 @@ impl Config {
         Ok(Self {
             cluster: document.cluster,
             authority,
-            token,
+            authorization: format!("Bearer {token}"),
             gateway: document.gateway,
             strip_credential: document.strip_credential,
             access_log_state: document.access_log_state,
@@ -195,7 +195,7 @@ mod tests {
         let config = Config::parse(br#"{"cluster": "omniflow", "gateway_token": "t"}"#, None);
         let config = config.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(config.authority, "omniflow");
-        assert_eq!(config.token, "t");
+        assert_eq!(config.authorization, "Bearer t");
         assert!(config.strip_credential && config.access_log_state && config.private_responses);
         assert_eq!(config.settings.credential_header, CredentialHeader::Any);
         assert_eq!(config.settings.method_override, MethodOverride::Refuse);
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn token_may_come_from_the_environment() {
         let config = Config::parse(br#"{"cluster": "omniflow"}"#, Some("env".to_owned()));
-        assert_eq!(config.map(|config| config.token), Ok("env".to_owned()));
+        assert_eq!(config.map(|config| config.authorization), Ok("Bearer env".to_owned()));
     }
 
     #[test]

@@ -68,12 +68,11 @@ fn dispatch(
     body: &[u8],
     timeout: Duration,
 ) -> Result<CallToken, DispatchError> {
-    let authorization = format!("Bearer {}", config.token);
     let mut headers = vec![
         (":method", method),
         (":path", path),
         (":authority", config.authority.as_str()),
-        ("authorization", authorization.as_str()),
+        ("authorization", config.authorization.as_str()),
     ];
     headers.extend(media_type.map(|media_type| ("content-type", media_type)));
     host::dispatch_http_call(&config.cluster, headers, body, timeout).map(CallToken)

@@ -16,11 +16,10 @@ use crate::host::{self, LogLevel};
 use crate::metrics::Metrics;
 use crate::request::payload::PayloadRoom;
 use crate::snapshot::view::SnapshotView;
-use crate::workers::entry_key::{self, Rejected};
 use crate::workers::member_table::CallProgress;
 use crate::workers::membership::Membership;
 use crate::workers::message::Message;
-use crate::workers::shared_data::Names;
+use crate::workers::shared_data::{self, Names, Rejected};
 
 /// At most one warning about `X-Forwarded-For` is logged per this interval.
 const FORWARDED_WARNING_PERIOD: Duration = Duration::from_secs(60);
@@ -63,7 +62,7 @@ pub(crate) struct FinishedCall {
 impl Vm {
     /// A VM that is not a member yet. It joins at its first tick.
     pub(crate) fn new(config: Config) -> Self {
-        let names = Names::new(&config.cluster, &config.token);
+        let names = Names::new(&config.cluster, &config.authorization);
         let mut snapshot = SnapshotView::new(names.clone(), config.key_cache_bytes);
         snapshot.refresh();
         Self {
@@ -107,7 +106,7 @@ impl Vm {
 
     /// Counts entries of shared data that another plugin has written, and logs the first in a minute.
     pub(crate) fn report_rejected_entries(&self, now: MonotonicNanos) {
-        let Some(Rejected { number, name }) = entry_key::take_rejected() else { return };
+        let Some(Rejected { number, name }) = shared_data::take_rejected() else { return };
         self.metrics.add_shared_data_rejected(number);
         if self.rejected_warned.get().is_none_or(|last| now.since(last) >= REJECTED_WARNING_PERIOD) {
             self.rejected_warned.set(Some(now));

@@ -20,7 +20,6 @@ use omniflow_policy::time::MonotonicNanos;
 
 use super::segment_cache::SegmentCache;
 use crate::host::{self, LogLevel};
-use crate::workers::entry_key;
 use crate::workers::shared_data::{self, Head, Names};
 
 /// If the last tick is older than this, the VM may have missed a change.
@@ -132,7 +131,7 @@ impl SnapshotView {
         let Some(head) = head else {
             if let Some(current) = self.current.as_ref().filter(|current| current.head.version != 0) {
                 // Another plugin has overwritten it or has written an earlier one back.
-                entry_key::reject(entry.name());
+                shared_data::reject(entry.name());
                 let _ = shared_data::swap_as(&entry, &read, &current.head);
             }
             return;
@@ -177,7 +176,7 @@ impl SnapshotView {
             }
         };
         if manifest.version < head.manifest_version {
-            entry_key::reject(self.names.manifest(head.slot).name());
+            shared_data::reject(self.names.manifest(head.slot).name());
             return false;
         }
         let policy = match manifest.policy() {
@@ -273,7 +272,7 @@ impl<'s> Segments<'s> {
             })?;
             let oldest = oldest.entry(index).or_default();
             if segment.version() < *oldest {
-                entry_key::reject(entry.name());
+                shared_data::reject(entry.name());
                 return Err(SegmentUnavailable);
             }
             *oldest = segment.version();

@@ -5,7 +5,6 @@
 //! have, because it is derived from the gateway token. It costs a tenth of what SHA-256 costs for each byte, and a tag of 64 bits
 //! is enough, because a forger can check a guess only by writing it, and each wrong one is reported.
 
-use std::cell::RefCell;
 use std::hash::Hasher;
 
 use omniflow_policy::digest::Digest;
@@ -21,32 +20,6 @@ const TAG_LENGTH: usize = 8;
 pub(crate) struct EntryKey {
     keys: (u64, u64),
     id: u64,
-}
-
-/// Entries and messages with a wrong tag, since this was last reported.
-#[derive(Default)]
-pub(crate) struct Rejected {
-    pub(crate) number: u64,
-    /// The name of the last one.
-    pub(crate) name: String,
-}
-
-thread_local! {
-    static REJECTED: RefCell<Rejected> = RefCell::default();
-}
-
-/// Takes the count of entries and messages that another plugin has written.
-pub(crate) fn take_rejected() -> Option<Rejected> {
-    let rejected = REJECTED.take();
-    (rejected.number > 0).then_some(rejected)
-}
-
-/// Counts an entry or a message that another plugin has written, or an earlier one that it has written back.
-pub(crate) fn reject(name: &str) {
-    REJECTED.with_borrow_mut(|rejected| {
-        rejected.number += 1;
-        name.clone_into(&mut rejected.name);
-    });
 }
 
 // === impl EntryKey ===

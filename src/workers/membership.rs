@@ -8,10 +8,10 @@ use omniflow_policy::audit::{DeliveryReport, MAX_REPORTED_VMS, VmDelivery};
 use omniflow_policy::gateway::{Incarnation, VmStatus};
 use omniflow_policy::time::MonotonicNanos;
 
+use super::lease;
 use super::member_table::{CallProgress, DepartedMember, Member, MemberTable, RETURN_PERIOD, SECOND};
 use super::message::{self, Message};
 use super::shared_data::{self, Head, Names};
-use super::{entry_key, lease};
 use crate::audit::undelivered::Handover;
 use crate::clock;
 use crate::host::{self, LogLevel};
@@ -160,7 +160,7 @@ impl Membership {
         loop {
             let bytes = host::dequeue(self.handover_queue)?;
             let Some(bytes) = self.names.key().open(HANDOVER, bytes) else {
-                entry_key::reject(HANDOVER);
+                shared_data::reject(HANDOVER);
                 continue;
             };
             self.update(|table| table.handover_bytes = table.handover_bytes.saturating_sub(bytes.len()));

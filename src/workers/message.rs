@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::entry_key::{EntryKey, reject};
+use super::entry_key::EntryKey;
+use super::shared_data::reject;
 use crate::host;
 
 /// What messages are sealed for.

@@ -7,6 +7,7 @@
 //! ([`EntryKey`]). Counters have none: a tag would not prevent a plugin from writing an earlier value back, and their names would
 //! depend on the token, so that a new token would refill every limit.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use omniflow_policy::gateway::Incarnation;
@@ -15,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::entry_key::{EntryKey, reject};
+use super::entry_key::EntryKey;
 use crate::host::{self, Bytes};
 
 /// The number of an absent entry in a compare-and-swap. With 0 the host writes unconditionally, and two workers could
@@ -46,6 +47,32 @@ pub(crate) struct Names {
 pub(crate) struct Entry {
     name: String,
     key: EntryKey,
+}
+
+/// Entries and messages with a wrong tag, since this was last reported.
+#[derive(Default)]
+pub(crate) struct Rejected {
+    pub(crate) number: u64,
+    /// The name of the last one.
+    pub(crate) name: String,
+}
+
+thread_local! {
+    static REJECTED: RefCell<Rejected> = RefCell::default();
+}
+
+/// Takes the count of entries and messages that another plugin has written.
+pub(crate) fn take_rejected() -> Option<Rejected> {
+    let rejected = REJECTED.take();
+    (rejected.number > 0).then_some(rejected)
+}
+
+/// Counts an entry or a message that another plugin has written, or an earlier one that it has written back.
+pub(crate) fn reject(name: &str) {
+    REJECTED.with_borrow_mut(|rejected| {
+        rejected.number += 1;
+        name.clone_into(&mut rejected.name);
+    });
 }
 
 /// The slot and version of the current snapshot.

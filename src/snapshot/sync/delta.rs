@@ -6,7 +6,6 @@ use omniflow_policy::snapshot::{Change, Delta, Manifest, Segment, SnapshotError}
 
 use super::state::{DeltaWork, NextVersion, State};
 use super::{Leader, Step, SyncContext, SyncOutcome};
-use crate::workers::entry_key;
 use crate::workers::shared_data::{self, Head, MAX_RECENT};
 
 impl Leader {
@@ -75,7 +74,7 @@ impl Leader {
             let changed =
                 work.head.recent.iter().find(|(changed, _)| *changed == index).map_or(0, |(_, at)| *at);
             if segment.version() < changed {
-                entry_key::reject(name.name());
+                shared_data::reject(name.name());
                 return Err(SnapshotError::Mismatch);
             }
             // A newer segment was written by another leader and already contains these changes.
@@ -169,7 +168,7 @@ mod tests {
         let read = shared_data::get_as(&names.head());
         assert_eq!(shared_data::swap_as(&names.head(), &read, &head), Ok(()));
         let delta = revocation(2, 11);
-        let rejected = || entry_key::take_rejected().map_or(0, |rejected| rejected.number);
+        let rejected = || shared_data::take_rejected().map_or(0, |rejected| rejected.number);
         assert!(matches!(apply_to(&names, index, &content(&first), &delta), Err(SnapshotError::Mismatch)));
         assert_eq!(rejected(), 1);
         assert!(apply_to(&names, index, &content(&second), &delta).is_ok());

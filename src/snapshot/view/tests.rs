@@ -199,7 +199,7 @@ fn overwrite(entry: &Entry, value: &[u8]) {
 
 /// The number of rejected entries since the last call.
 fn rejected() -> u64 {
-    entry_key::take_rejected().map_or(0, |rejected| rejected.number)
+    shared_data::take_rejected().map_or(0, |rejected| rejected.number)
 }
 
 #[test]
