@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup envoy tools targets wasm faulty build run test test-envoy screenshots bench conformance fuzz faults attacks soak lint \
+.PHONY: help setup envoy tools targets wasm faulty build run test screenshots bench conformance fuzz faults attacks soak lint \
 	deny sbom deb docs docs-serve fmt clean distclean
 
 # Adds the folder into which rustup installs cargo, for shells that were opened before the installation.
