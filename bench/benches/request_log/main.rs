@@ -5,6 +5,7 @@
 mod browser;
 mod ingest;
 mod pages;
+mod replay;
 mod report;
 mod retention;
 mod statistics;
@@ -14,7 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::report::Report;
 
 /// The parts, in the order in which they run.
-const PARTS: [&str; 5] = ["ingest", "retention", "statistics", "audit-pages", "key-pages"];
+const PARTS: [&str; 6] = ["ingest", "retention", "statistics", "replay", "audit-pages", "key-pages"];
 
 fn main() -> Result<()> {
     // Cargo adds --bench.
@@ -42,6 +43,7 @@ async fn run(only: Option<&str>, size: Option<u64>) -> Result<()> {
             "ingest" => ingest::measure(&mut report, size.unwrap_or(60_000)).await?,
             "retention" => retention::measure(&mut report, size.unwrap_or(200_000)).await,
             "statistics" => statistics::measure(&mut report, size.unwrap_or(10_000_000)).await?,
+            "replay" => replay::measure(&mut report, size.unwrap_or(100_000)).await?,
             "audit-pages" => pages::measure_audit(&mut report, size.unwrap_or(10_000_000)).await?,
             _ => pages::measure_keys(&mut report, size.unwrap_or(100_000)).await?,
         }
