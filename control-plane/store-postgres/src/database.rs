@@ -8,10 +8,10 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection as _, PgConnection, PgPool};
 use tokio::time::timeout;
 
+use omniflow_store::encoding::Columns;
 use omniflow_store::metrics::{Operation, OperationTimer};
 use omniflow_store::{Result, StoreError, StoreMetrics};
 
-use crate::columns::Columns;
 use crate::connection::Connection;
 use crate::error::backend;
 use crate::settings::PostgresSettings;
@@ -26,7 +26,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// The SQLSTATE codes of a rejected password: invalid_password and invalid_authorization_specification.
 const REJECTED: [&str; 2] = ["28P01", "28000"];
 /// The oldest supported version, as `server_version_num`: older ones get no more fixes.
-const OLDEST_VERSION: i32 = 150_000;
+const OLDEST_VERSION: i64 = 150_000;
 
 /// A kind of use of connections.
 #[derive(Clone, Copy, Debug)]
@@ -194,7 +194,7 @@ pub(crate) async fn check_server(connection: &mut PgConnection, database: String
     .fetch_one(connection)
     .await
     .map_err(|error| backend(error, ACQUIRE_LIMIT))?;
-    let (version, encoding): (i32, &str) = (row.column(0)?, row.column(1)?);
+    let (version, encoding): (i64, &str) = (row.column(0)?, row.column(1)?);
     if version < OLDEST_VERSION {
         let (found, oldest) = (version / 10_000, OLDEST_VERSION / 10_000);
         let reason = format!("{database} is PostgreSQL {found}; PostgreSQL {oldest} or newer is required");

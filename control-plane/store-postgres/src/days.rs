@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 
 use omniflow_policy::time::UnixMillis;
 use omniflow_store::Result;
+use omniflow_store::encoding::{Columns, to_millis};
 
-use crate::columns::{Columns, to_millis};
 use crate::database::Database;
 use crate::partitions::{day_of, end_of, start_of};
 

@@ -2,14 +2,16 @@
 
 use async_trait::async_trait;
 use omniflow_domain::audit::AuditEntry;
+use omniflow_store::encoding::gateways::export_place;
+use omniflow_store::encoding::request_log;
+use omniflow_store::encoding::{Columns, row_limit, saturated};
 use omniflow_store::{
     ExportBacklog, ExportPlace, ExportStore, ExportWrites, GapNotice, RequestLogStore, Result,
 };
 use sqlx::postgres::PgRow;
 
 use crate::PostgresStore;
-use crate::columns::{Columns, row_limit, saturated};
-use crate::gaps::{GAP_COLUMNS, read_gap};
+use crate::gaps::GAP_COLUMNS;
 use crate::transaction::PostgresTransaction;
 
 #[async_trait]
@@ -17,16 +19,7 @@ impl ExportStore for PostgresStore {
     async fn export_place(&self) -> Result<Option<ExportPlace>> {
         let query = sqlx::query("SELECT record, gap, exported, rejected, purged FROM audit_export");
         let row = self.database.reader().await?.optional_row(query).await?;
-        row.map(|row| {
-            Ok(ExportPlace {
-                record: row.column(0)?,
-                gap: row.column(1)?,
-                exported: row.column::<i64, _>(2)?.cast_unsigned(),
-                rejected: row.column::<i64, _>(3)?.cast_unsigned(),
-                purged: row.column::<i64, _>(4)?.cast_unsigned(),
-            })
-        })
-        .transpose()
+        row.as_ref().map(export_place).transpose()
     }
 
     async fn records_after(&self, after: i64, limit: usize) -> Result<Vec<AuditEntry>> {
@@ -39,7 +32,7 @@ impl ExportStore for PostgresStore {
         ));
         let query = sqlx::query(query).bind(after).bind(row_limit(limit));
         let rows = self.database.reader().await?.rows(query).await?;
-        let notice = |row: &PgRow| Ok(GapNotice { gap: read_gap(row)?, withdraws: row.column(9)? });
+        let notice = |row: &PgRow| Ok(GapNotice { gap: request_log::gap(row)?, withdraws: row.column(9)? });
         rows.iter().map(notice).collect()
     }
 

@@ -7,14 +7,14 @@ use omniflow_domain::gateway::GatewayId;
 use omniflow_policy::gateway::Incarnation;
 use omniflow_policy::time::UnixMillis;
 use omniflow_store::Result;
+use omniflow_store::encoding::request_log;
+use omniflow_store::encoding::{row_limit, saturated, to_millis};
 use omniflow_store::ingest::Missing;
-use sqlx::postgres::PgRow;
 
-use crate::columns::{Columns, from_millis, parsed, row_limit, saturated, to_millis};
 use crate::database::Database;
 use crate::transaction::PostgresTransaction;
 
-/// The columns that [`read_gap`] reads.
+/// The columns of a gap.
 pub(crate) const GAP_COLUMNS: &str =
     "id, gateway, incarnation, vm, from_time, to_time, missing, cause, at_least";
 
@@ -31,7 +31,7 @@ impl Database {
         ));
         let query = sqlx::query(query).bind(to_millis(from)).bind(to_millis(to)).bind(row_limit(limit));
         let rows = self.scanner().await?.rows(query).await?;
-        rows.iter().map(read_gap).collect()
+        rows.iter().map(request_log::gap).collect()
     }
 
     pub(crate) async fn audit_gaps(&self, before: Option<i64>, limit: usize) -> Result<Vec<AuditGap>> {
@@ -40,17 +40,13 @@ impl Database {
         ));
         let query = sqlx::query(query).bind(before.unwrap_or(i64::MAX)).bind(row_limit(limit));
         let rows = self.scanner().await?.rows(query).await?;
-        rows.iter().map(read_gap).collect()
+        rows.iter().map(request_log::gap).collect()
     }
 
     pub(crate) async fn gap_totals(&self) -> Result<Vec<(GapCause, u64, u64)>> {
         let query = sqlx::query("SELECT cause, gaps, calls FROM gap_totals");
         let rows = self.reader().await?.rows(query).await?;
-        let total = |row: &PgRow| {
-            let count = |column| row.column::<i64, _>(column).map(i64::cast_unsigned);
-            Ok((parsed(row.column(0)?, "the cause of a gap")?, count(1)?, count(2)?))
-        };
-        rows.iter().map(total).collect()
+        rows.iter().map(request_log::gap_total).collect()
     }
 }
 
@@ -122,19 +118,4 @@ impl PostgresTransaction {
         self.connection().execute(statement).await?;
         Ok(())
     }
-}
-
-/// A gap from the columns of [`GAP_COLUMNS`].
-pub(crate) fn read_gap(row: &PgRow) -> Result<AuditGap> {
-    Ok(AuditGap {
-        id: row.column(0)?,
-        gateway: row.column(1)?,
-        incarnation: Some(row.column(2)?).filter(|run: &String| !run.is_empty()),
-        vm: Some(row.column(3)?).filter(|vm: &String| !vm.is_empty()),
-        from: row.column::<Option<i64>, _>(4)?.map(from_millis),
-        to: from_millis(row.column(5)?),
-        missing: row.column::<i64, _>(6)?.cast_unsigned(),
-        cause: parsed(row.column(7)?, "the cause of a gap")?,
-        is_least: row.column(8)?,
-    })
 }

@@ -7,11 +7,11 @@ use omniflow_domain::gateway::GatewayId;
 use omniflow_policy::audit::{AuditSource, DeliveryReport};
 use omniflow_policy::gateway::Incarnation;
 use omniflow_policy::time::UnixMillis;
+use omniflow_store::encoding::gateways::{last_report, stream_end};
+use omniflow_store::encoding::{saturated, to_json, to_millis};
 use omniflow_store::gateways::{LastReport, StreamEnd};
-use omniflow_store::{GatewayLogWrites, OpenGateway, Result, StoreError};
-use sqlx::postgres::PgRow;
+use omniflow_store::{GatewayLogWrites, OpenGateway, Result};
 
-use crate::columns::{Columns, from_millis, saturated, to_millis};
 use crate::text::storable;
 use crate::transaction::PostgresTransaction;
 
@@ -64,21 +64,11 @@ impl PostgresTransaction {
         .bind(&id.gateway)
         .bind(String::from(id.incarnation));
         let row = self.connection().optional_row(query).await?;
-        row.map(|row| {
-            Ok(LastReport {
-                clock: row.column::<i64, _>(0)?.cast_unsigned(),
-                time: from_millis(row.column(1)?),
-                heard_at: from_millis(row.column(2)?),
-                is_quiescent: row.column(3)?,
-                vms: serde_json::from_str(row.column(4)?).map_err(|_| StoreError::Corrupt("progress"))?,
-                gap: row.column(5)?,
-            })
-        })
-        .transpose()
+        row.as_ref().map(last_report).transpose()
     }
 
     async fn set_last_report(&mut self, id: &GatewayId, report: &LastReport) -> Result<()> {
-        let vms = serde_json::to_string(&report.vms).map_err(|_| StoreError::Corrupt("progress"))?;
+        let vms = to_json(&report.vms, "progress")?;
         let statement = sqlx::query(
             "INSERT INTO audit_gateways (gateway, incarnation, clock, time, heard_at, quiescent, vms, gap) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (gateway, incarnation) DO UPDATE \
@@ -103,13 +93,6 @@ impl PostgresTransaction {
         )
         .bind(&id.gateway)
         .bind(String::from(id.incarnation));
-        let end = |row: &PgRow| {
-            let vm = Incarnation::try_from(row.column::<String, _>(0)?)
-                .map_err(|_| StoreError::Corrupt("an incarnation"))?;
-            let next_sequence = row.column::<i64, _>(1)?.cast_unsigned();
-            let since = row.column::<Option<i64>, _>(2)?.map(from_millis);
-            Ok((vm, StreamEnd { next_sequence, since }))
-        };
-        self.connection().rows(query).await?.iter().map(end).collect()
+        self.connection().rows(query).await?.iter().map(stream_end).collect()
     }
 }

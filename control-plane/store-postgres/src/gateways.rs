@@ -1,16 +1,14 @@
 //! Gateways: when each was last seen, and the delivery state of its records.
 
 use async_trait::async_trait;
-use omniflow_domain::gateway::{GatewayId, GatewayToken, Sighting};
-use omniflow_policy::gateway::Incarnation;
+use omniflow_domain::gateway::{GatewayId, Sighting};
 use omniflow_policy::time::UnixMillis;
-use omniflow_store::{GatewayStore, GatewayWrites, OpenGateway, Result, StoreError};
-use sqlx::postgres::PgRow;
+use omniflow_store::encoding::gateways::{gateway_id, open_gateway, sighting};
+use omniflow_store::encoding::{Columns, digest_bytes, row_limit, to_millis};
+use omniflow_store::{GatewayStore, GatewayWrites, OpenGateway, Result};
 use sqlx::{Postgres, QueryBuilder};
-use uuid::Uuid;
 
 use crate::PostgresStore;
-use crate::columns::{Columns, digest, digest_bytes, from_millis, row_limit, to_millis};
 use crate::transaction::PostgresTransaction;
 
 #[async_trait]
@@ -22,21 +20,7 @@ impl GatewayStore for PostgresStore {
         )
         .bind(to_millis(since))
         .bind(row_limit(limit))).await?;
-        rows.iter()
-            .map(|row| {
-                let incarnation = incarnation(row.column(1)?)?;
-                let token = row.column::<Option<Uuid>, _>(4)?.zip(row.column::<Option<&[u8]>, _>(5)?);
-                let token = token.map(|(id, bytes)| Ok(GatewayToken { id, digest: digest(bytes)? }));
-                Ok(Sighting {
-                    id: GatewayId { gateway: row.column(0)?, incarnation },
-                    first_seen_at: from_millis(row.column(2)?),
-                    last_seen_at: from_millis(row.column(3)?),
-                    token: token.transpose()?,
-                    hung_up_at: row.column::<Option<i64>, _>(6)?.map(from_millis),
-                    is_busy: row.column(7)?,
-                })
-            })
-            .collect()
+        rows.iter().map(sighting).collect()
     }
 
     async fn open_gateways(&self, limit: usize) -> Result<Vec<OpenGateway>> {
@@ -45,19 +29,13 @@ impl GatewayStore for PostgresStore {
              ORDER BY heard_at LIMIT $1",
         )
         .bind(row_limit(limit))).await?;
-        let open = |row: &PgRow| {
-            Ok(OpenGateway {
-                id: GatewayId { gateway: row.column(0)?, incarnation: incarnation(row.column(1)?)? },
-                heard_at: from_millis(row.column(2)?),
-            })
-        };
-        rows.iter().map(open).collect()
+        rows.iter().map(open_gateway).collect()
     }
 
     async fn gateway_reports(&self) -> Result<u64> {
         let row =
             self.database.reader().await?.row(sqlx::query("SELECT count(*) FROM audit_gateways")).await?;
-        Ok(row.column::<i64, _>(0)?.cast_unsigned())
+        row.column(0)
     }
 
     async fn quiet_streams(&self, before: UnixMillis) -> Result<Vec<GatewayId>> {
@@ -73,9 +51,7 @@ impl GatewayStore for PostgresStore {
                 .bind(to_millis(before)),
             )
             .await?;
-        rows.iter()
-            .map(|row| Ok(GatewayId { gateway: row.column(0)?, incarnation: incarnation(row.column(1)?)? }))
-            .collect()
+        rows.iter().map(gateway_id).collect()
     }
 
     async fn forget_streams(&self, runs: &[GatewayId], before: UnixMillis) -> Result<()> {
@@ -143,8 +119,4 @@ impl GatewayWrites for PostgresTransaction {
             .await?;
         Ok(())
     }
-}
-
-pub(crate) fn incarnation(text: String) -> Result<Incarnation> {
-    Incarnation::try_from(text).map_err(|_| StoreError::Corrupt("an incarnation"))
 }

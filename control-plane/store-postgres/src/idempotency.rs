@@ -4,9 +4,10 @@ use omniflow_policy::time::UnixMillis;
 
 use async_trait::async_trait;
 use omniflow_domain::idempotency::Created;
+use omniflow_store::encoding::access;
+use omniflow_store::encoding::{digest_bytes, to_millis};
 use omniflow_store::{IdempotencyWrites, IdempotentRequest, RecordedRequest, Result, StoreError};
 
-use crate::columns::{Columns, digest, digest_bytes, to_millis};
 use crate::transaction::PostgresTransaction;
 
 #[async_trait]
@@ -22,12 +23,7 @@ impl IdempotencyWrites for PostgresTransaction {
         .bind(attempt.token)
         .bind(digest_bytes(attempt.key))
         .bind(to_millis(since))).await?;
-        row.map(|row| {
-            let created = serde_json::from_str(row.column(1)?);
-            let created = created.map_err(|_| StoreError::Corrupt("what a request created"))?;
-            Ok(RecordedRequest { request: digest(row.column(0)?)?, created })
-        })
-        .transpose()
+        row.as_ref().map(access::recorded_request).transpose()
     }
 
     async fn record_request(

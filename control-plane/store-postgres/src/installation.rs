@@ -1,13 +1,13 @@
 //! The identity of the installation, in one row.
 
-use omniflow_policy::key::KeyPrefix;
 use omniflow_policy::time::UnixMillis;
 
 use async_trait::async_trait;
-use omniflow_store::{Installation, InstallationStore, InstallationWrites, Result, StoreError};
+use omniflow_store::encoding::access;
+use omniflow_store::encoding::to_millis;
+use omniflow_store::{Installation, InstallationStore, InstallationWrites, Result};
 
 use crate::PostgresStore;
-use crate::columns::{Columns, from_millis, to_millis};
 use crate::transaction::PostgresTransaction;
 
 #[async_trait]
@@ -21,14 +21,7 @@ impl InstallationStore for PostgresStore {
                 "SELECT id, key_prefix, snapshot_version, created_at, published_at FROM installation",
             ))
             .await?;
-        let Some(row) = row else { return Ok(None) };
-        Ok(Some(Installation {
-            id: row.column(0)?,
-            key_prefix: KeyPrefix::parse(row.column(1)?).map_err(|_| StoreError::Corrupt("a key prefix"))?,
-            snapshot_version: row.column::<i64, _>(2)?.cast_unsigned(),
-            created_at: from_millis(row.column(3)?),
-            published_at: from_millis(row.column(4)?),
-        }))
+        row.as_ref().map(access::installation).transpose()
     }
 }
 

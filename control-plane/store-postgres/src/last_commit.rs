@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use omniflow_store::encoding::Columns;
 use omniflow_store::{Result, StoreError};
 
-use crate::columns::Columns;
 use crate::connection::Connection;
 use crate::database::Database;
 
@@ -76,7 +76,7 @@ impl LastCommit {
         let query = sqlx::query("SELECT pg_xact_status($1::text::xid8)").bind(transaction);
         let row = connection.row(query).await?;
         // Null if it is too old, which takes days of transactions.
-        Ok(match row.column::<Option<&str>, _>(0)? {
+        Ok(match row.column::<Option<&str>>(0)? {
             Some("in progress") => None,
             Some("aborted") => Some(false),
             _ => Some(true),

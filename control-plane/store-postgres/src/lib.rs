@@ -7,7 +7,7 @@
 //! | module | content |
 //! |---|---|
 //! | `settings`, `migrations`, `process_lock`, `error` | where the database is; its schema; the process that uses it; errors of the driver |
-//! | `database`, `connection`, `transaction`, `log_transaction`, `last_commit`, `columns` | connections, time limits, transactions; conversion between values and columns |
+//! | `database`, `connection`, `transaction`, `log_transaction`, `last_commit`, `columns` | connections, time limits, transactions; rows of the driver |
 //! | `keys`, `tokens`, `sessions`, `policy`, `admin_log`, `installation`, `idempotency`, `gateways` | keys and everything that admins change; sightings of gateways |
 //! | `request_log`, `partitions`, `days`, `gaps`, `gateway_log`, `anomalies`, `rollup`, `payloads`, `export` | the request log, by day |
 //! | `retention`, `purge`, `usage`, `space`, `time_limit`, `text` | purging, and the space of the log; time limits of long reads; texts from outside |
@@ -25,9 +25,6 @@ mod database;
 mod days;
 mod error;
 mod export;
-#[cfg(feature = "fixtures")]
-#[cfg_attr(not(test), expect(clippy::unwrap_used, reason = "a benchmark cannot run without its data"))]
-pub mod fixtures;
 mod gaps;
 mod gateway_log;
 mod gateways;

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use omniflow_domain::time::{DAY_MS, HOUR_MS};
 use omniflow_policy::time::UnixMillis;
-use omniflow_store::Result;
+use omniflow_store::encoding::{Columns, saturated};
+use omniflow_store::{Result, StoreError};
 
-use crate::columns::{Columns, saturated};
 use crate::transaction::PostgresTransaction;
 
 /// 2025-12-31, by whole days since 1970: the day that stands for all times before 2026.
@@ -66,7 +66,7 @@ impl PostgresTransaction {
                 .bind(days),
             )
             .await?;
-        let missing: Vec<i64> = row.column(2)?;
+        let missing: Vec<i64> = sqlx::Row::try_get(&row, 2).map_err(StoreError::backend)?;
         if !missing.is_empty() {
             self.connection()
                 .execute(
@@ -76,8 +76,8 @@ impl PostgresTransaction {
                 .await?;
         }
         Ok(Numbers {
-            before_records: row.column::<i64, _>(0)? - records,
-            before_gaps: row.column::<i64, _>(1)? - gaps,
+            before_records: row.column::<i64>(0)? - records,
+            before_gaps: row.column::<i64>(1)? - gaps,
         })
     }
 }

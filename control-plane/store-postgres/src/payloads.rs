@@ -3,11 +3,11 @@
 use async_trait::async_trait;
 use omniflow_domain::payload::{SealedDataKey, SealedPayload};
 use omniflow_policy::time::UnixMillis;
+use omniflow_store::encoding::request_log;
+use omniflow_store::encoding::{Columns, to_millis};
 use omniflow_store::{PayloadStore, Result};
-use sqlx::postgres::PgRow;
 
 use crate::PostgresStore;
-use crate::columns::{Columns, to_millis};
 use crate::transaction::PostgresTransaction;
 
 #[async_trait]
@@ -16,7 +16,7 @@ impl PayloadStore for PostgresStore {
         let query =
             sqlx::query("SELECT data_key, sealed FROM audit_payloads WHERE record_id = $1").bind(record);
         let row = self.database.scanner().await?.optional_row(query).await?;
-        row.map(|row| Ok(SealedPayload { data_key: row.column(0)?, sealed: row.column(1)? })).transpose()
+        row.as_ref().map(request_log::payload).transpose()
     }
 
     async fn data_key(&self, id: i64) -> Result<Option<SealedDataKey>> {
@@ -26,10 +26,7 @@ impl PayloadStore for PostgresStore {
     async fn data_keys(&self) -> Result<Vec<SealedDataKey>> {
         let query = sqlx::query("SELECT id, wrapping_key, sealed FROM audit_data_keys ORDER BY id");
         let rows = self.database.reader().await?.rows(query).await?;
-        let read = |row: &PgRow| {
-            Ok(SealedDataKey { id: row.column(0)?, wrapping_key: row.column(1)?, sealed: row.column(2)? })
-        };
-        rows.iter().map(read).collect()
+        rows.iter().map(request_log::data_key).collect()
     }
 
     async fn insert_data_key(

@@ -3,17 +3,17 @@
 use std::collections::HashMap;
 
 use omniflow_policy::scope::Scope;
-use sqlx::postgres::PgRow;
 use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use omniflow_domain::policy::{KeyGrant, NamedKeys, PolicyVersion, ScopeHolders, StoredPolicy};
 
 use async_trait::async_trait;
-use omniflow_store::{PolicyStore, PolicyWrites, Result, StoreError};
+use omniflow_store::encoding::policy::{HolderSearch, add_grant, named_keys, policy_version, stored_policy};
+use omniflow_store::encoding::{row_limit, saturated, to_json, to_millis};
+use omniflow_store::{PolicyStore, PolicyWrites, Result};
 
 use crate::PostgresStore;
-use crate::columns::{Columns, from_millis, parsed, row_limit, saturated, to_millis, version};
 use crate::connection::Connection;
 use crate::keys::read::ANY_UNREVOKED;
 use crate::transaction::PostgresTransaction;
@@ -29,7 +29,7 @@ impl PolicyStore for PostgresStore {
         let row = self.database.reader().await?.row(sqlx::query(
             "SELECT version, document, created_by, created_at FROM policy_versions ORDER BY version DESC LIMIT 1",
         )).await?;
-        read(&row)
+        stored_policy(&row)
     }
 
     async fn policy_version(&self, version: u64) -> Result<Option<StoredPolicy>> {
@@ -37,7 +37,7 @@ impl PolicyStore for PostgresStore {
             "SELECT version, document, created_by, created_at FROM policy_versions WHERE version = $1",
         )
         .bind(saturated(version))).await?;
-        row.map(|row| read(&row)).transpose()
+        row.map(|row| stored_policy(&row)).transpose()
     }
 
     async fn policy_versions(&self, below: Option<u64>, limit: usize) -> Result<Vec<PolicyVersion>> {
@@ -54,15 +54,7 @@ impl PolicyStore for PostgresStore {
                 .bind(row_limit(limit)),
             )
             .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(PolicyVersion {
-                    version: row.column::<i64, _>(0)?.cast_unsigned(),
-                    created_by: row.column(1)?,
-                    created_at: from_millis(row.column(2)?),
-                })
-            })
-            .collect()
+        rows.iter().map(policy_version).collect()
     }
 
     async fn key_grants(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, KeyGrant>> {
@@ -78,18 +70,7 @@ impl PolicyStore for PostgresStore {
             }
             query.push(")");
             for row in self.database.reader().await?.rows(query.build()).await? {
-                let environment = parsed(row.column(2)?, "an environment")?;
-                let grant = grants.entry(row.column(0)?).or_insert(KeyGrant {
-                    name: row.column(1)?,
-                    environment,
-                    scopes: row.column(3)?,
-                    revoked: true,
-                    imported: Vec::new(),
-                });
-                grant.revoked &= row.column::<bool, _>(6)?;
-                if row.column(5)? {
-                    grant.imported.push(version(row.column(4)?)?);
-                }
+                add_grant(&mut grants, &row)?;
             }
         }
         Ok(grants)
@@ -107,8 +88,7 @@ impl PolicyStore for PostgresStore {
 #[async_trait]
 impl PolicyWrites for PostgresTransaction {
     async fn insert_policy(&mut self, policy: &StoredPolicy) -> Result<()> {
-        let document =
-            serde_json::to_string(&policy.document).map_err(|_| StoreError::Corrupt("a policy"))?;
+        let document = to_json(&policy.document, "a policy")?;
         self.connection().execute(sqlx::query(
             "INSERT INTO policy_versions (version, document, created_by, created_at) VALUES ($1, $2, $3, $4)",
         )
@@ -128,42 +108,22 @@ impl PolicyWrites for PostgresTransaction {
     }
 }
 
-fn read(row: &PgRow) -> Result<StoredPolicy> {
-    Ok(StoredPolicy {
-        version: row.column::<i64, _>(0)?.cast_unsigned(),
-        document: serde_json::from_str(row.column(1)?).map_err(|_| StoreError::Corrupt("a policy"))?,
-        created_by: row.column(2)?,
-        created_at: from_millis(row.column(3)?),
-    })
-}
-
 async fn scope_holders(
     connection: &mut Connection,
     scopes: &[Scope],
     limit: usize,
 ) -> Result<Vec<ScopeHolders>> {
-    let mut held: HashMap<&str, NamedKeys> =
-        scopes.iter().map(|scope| (scope.as_str(), NamedKeys::default())).collect();
-    let mut before = Uuid::max();
-    while held.values().any(|keys| !keys.more) {
+    let mut search = HolderSearch::new(scopes, limit);
+    while let Some(before) = search.before() {
         let mut query = QueryBuilder::<Postgres>::new("SELECT id, name, scopes FROM keys k WHERE id < ");
         query.push_bind(before).push(" AND ").push(ANY_UNREVOKED).push(" ORDER BY id DESC LIMIT ");
         let rows = connection.rows(query.push_bind(row_limit(KEYS_PER_READ)).build()).await?;
-        let Some(oldest) = rows.last() else { break };
-        before = oldest.column(0)?;
-        for row in &rows {
-            for scope in row.column::<&str, _>(2)?.split(' ') {
-                if let Some(keys) = held.get_mut(scope) {
-                    keys.add(row.column(1)?, limit);
-                }
-            }
+        if rows.is_empty() {
+            break;
         }
+        search.add(&rows)?;
     }
-    let held = scopes.iter().filter_map(|scope| Some((scope.clone(), held.remove(scope.as_str())?)));
-    Ok(held
-        .filter(|(_, keys)| !keys.names.is_empty())
-        .map(|(scope, keys)| ScopeHolders { scope, keys })
-        .collect())
+    Ok(search.holders())
 }
 
 async fn imported_keys(connection: &mut Connection, limit: usize) -> Result<NamedKeys> {
@@ -176,9 +136,5 @@ async fn imported_keys(connection: &mut Connection, limit: usize) -> Result<Name
             .bind(row_limit(limit + 1)),
         )
         .await?;
-    let mut keys = NamedKeys::default();
-    for row in &rows {
-        keys.add(row.column(1)?, limit);
-    }
-    Ok(keys)
+    named_keys(&rows, limit)
 }

@@ -13,9 +13,9 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
+use omniflow_store::encoding::Columns;
 use omniflow_store::{Result, StoreError};
 
-use crate::columns::Columns;
 use crate::database::Database;
 use crate::error::backend;
 

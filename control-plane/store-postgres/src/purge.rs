@@ -3,17 +3,15 @@
 //! A day that is purged as a whole costs the same however many records it has. That needs a lock that no reader of the log
 //! holds. While this waits for one, other readers wait too, so it does not wait long, and deletes rows instead.
 
-use std::collections::BTreeMap;
-
 use omniflow_domain::audit::GapCause;
 use omniflow_domain::log_content::LogContent;
-use omniflow_domain::time::HOUR_MS;
 use omniflow_policy::time::UnixMillis;
+use omniflow_store::encoding::{Columns, parsed, row_limit, saturated, to_millis};
+use omniflow_store::purge::{PurgedRecord, by_gateway_and_hour};
 use omniflow_store::{Result, StoreError};
 use sqlx::postgres::PgRow;
 
 use crate::PostgresStore;
-use crate::columns::{Columns, from_millis, parsed, row_limit, saturated, to_millis};
 use crate::partitions::{day_of, end_of, start_of};
 use crate::transaction::PostgresTransaction;
 use crate::usage::{Usage, payload_bytes, record_bytes};
@@ -23,24 +21,6 @@ const CONTENT: &str =
     "CASE WHEN key_id IS NULL THEN 'without_key' WHEN reason = 'allowed' THEN 'allowed' ELSE 'refused' END";
 /// How long a purge of a whole day waits for readers.
 const LOCK_LIMIT: &str = "SET LOCAL lock_timeout = '200ms'";
-
-/// A record that is purged.
-struct PurgedRecord {
-    id: i64,
-    content: LogContent,
-    bytes: u64,
-    gateway: String,
-    first: UnixMillis,
-    last: UnixMillis,
-    calls: u64,
-}
-
-/// Calls of one gateway in one hour whose records are purged.
-struct PurgedCalls {
-    first: UnixMillis,
-    last: UnixMillis,
-    calls: u64,
-}
 
 impl PostgresStore {
     /// Drops the oldest day, if it ended before `before` and no reader is in the way, and returns how many records it had.
@@ -53,7 +33,7 @@ impl PostgresStore {
         // Another process may have dropped it meanwhile.
         let statement = sqlx::query("SELECT drop_audit_day(day) FROM audit_days WHERE day = $1").bind(day);
         let dropped = match transaction.connection().optional_row(statement).await {
-            Ok(Some(row)) => row.column::<i64, _>(0)?.cast_unsigned(),
+            Ok(Some(row)) => row.column::<u64>(0)?,
             Ok(None) => 0,
             Err(StoreError::Unavailable(_)) => return Ok(None),
             Err(error) => return Err(error),
@@ -72,7 +52,7 @@ impl PostgresStore {
         let statement =
             sqlx::query("SELECT empty_audit_payloads(day) FROM audit_days WHERE day = $1").bind(day);
         let purged = match transaction.connection().optional_row(statement).await {
-            Ok(Some(row)) => row.column::<i64, _>(0)?.cast_unsigned(),
+            Ok(Some(row)) => row.column::<u64>(0)?,
             Ok(None) => 0,
             Err(StoreError::Unavailable(_)) => return Ok(None),
             Err(error) => return Err(error),
@@ -134,7 +114,7 @@ impl PostgresTransaction {
             .bind(to_millis(end_of(day).min(before)))
             .bind(row_limit(limit));
             let rows = self.connection().rows(query).await?;
-            let payload = |row: &PgRow| Ok((row.column::<i64, _>(0)?, row.column::<i64, _>(1)?));
+            let payload = |row: &PgRow| Ok((row.column::<i64>(0)?, row.column::<i64>(1)?));
             let (ids, times): (Vec<_>, Vec<_>) = rows.iter().map(payload).collect::<Result<_>>()?;
             if !ids.is_empty() {
                 return self.delete_payloads(ids, &times).await;
@@ -178,9 +158,9 @@ impl PostgresTransaction {
                 content: parsed(row.column(1)?, "a kind of content")?,
                 bytes: record_bytes(row.column(2)?, row.column(3)?),
                 gateway: row.column(4)?,
-                first: from_millis(row.column(5)?),
-                last: from_millis(row.column(6)?),
-                calls: row.column::<i64, _>(7)?.cast_unsigned(),
+                first: row.column(5)?,
+                last: row.column(6)?,
+                calls: row.column::<u64>(7)?,
             })
         };
         self.connection().rows(query).await?.iter().map(record).collect()
@@ -220,8 +200,8 @@ impl PostgresTransaction {
         let rows = self.connection().rows(statement).await?;
         let mut usage = Usage::default();
         for row in &rows {
-            let sealed = usize::try_from(row.column::<i32, _>(1)?).unwrap_or_default();
-            let day = day_of(from_millis(row.column(0)?));
+            let sealed = row.column::<u64>(1)?;
+            let day = day_of(row.column(0)?);
             usage.add(day, LogContent::Payloads, row.column(2)?, payload_bytes(sealed));
         }
         self.subtract_usage(&usage).await?;
@@ -230,15 +210,7 @@ impl PostgresTransaction {
 
     /// Stores a gap for each gateway and hour, or adds to the one that is there.
     async fn insert_purge_gaps(&mut self, cause: GapCause, records: &[PurgedRecord]) -> Result<()> {
-        let mut purged: BTreeMap<(&str, u64), PurgedCalls> = BTreeMap::new();
-        for record in records {
-            let sum = purged
-                .entry((record.gateway.as_str(), record.last.0 / HOUR_MS))
-                .or_insert(PurgedCalls { first: record.first, last: record.last, calls: 0 });
-            sum.first = sum.first.min(record.first);
-            sum.last = sum.last.max(record.last);
-            sum.calls = sum.calls.saturating_add(record.calls);
-        }
+        let purged = by_gateway_and_hour(records);
         if purged.is_empty() {
             return Ok(());
         }

@@ -5,10 +5,10 @@ use omniflow_domain::detection::{HOUR_MS, SLOT_MS};
 use omniflow_domain::log_content::LogContent;
 use omniflow_domain::time::DAY_MS;
 use omniflow_policy::time::UnixMillis;
+use omniflow_store::encoding::{row_limit, saturated, to_millis};
 use omniflow_store::{LogSize, Result, RetentionStore};
 
 use crate::PostgresStore;
-use crate::columns::{row_limit, saturated, to_millis};
 
 #[async_trait]
 impl RetentionStore for PostgresStore {

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use omniflow_domain::anomaly::Network;
 use omniflow_policy::audit::{AuditRecord, CallAggregate};
 use omniflow_store::Result;
+use omniflow_store::encoding::saturated;
 use omniflow_store::rollup::{Sum, Sums};
 use uuid::Uuid;
 
-use crate::columns::saturated;
 use crate::text::storable;
 use crate::transaction::PostgresTransaction;
 
@@ -122,13 +122,11 @@ impl PostgresTransaction {
 
 #[cfg(test)]
 mod tests {
-    use omniflow_domain::detection::HOUR_MS;
-    use omniflow_policy::denial::{Denial, Outcome};
-    use omniflow_store::contract::fixtures::{START, ingest, record};
+    use omniflow_store::contract::fixtures::{eventful_records, ingest};
 
     use super::*;
-    use crate::columns::Columns;
     use crate::test_store::{new_store, rows};
+    use omniflow_store::encoding::Columns;
 
     const KEY: Uuid = Uuid::from_u128(9);
 
@@ -166,33 +164,11 @@ mod tests {
          '\\x00000000000000000000ffff' THEN 15 ELSE 6 END) AS network FROM audit_records \
          WHERE key_id IS NOT NULL AND reason NOT IN ('key_revoked', 'key_expired')) ";
 
-    /// Ten quiet days, then an hour with every kind of call.
-    fn eventful() -> Vec<AuditRecord> {
-        let quiet = (0..240).map(|n| record(n, START - (240 - n) * HOUR_MS, Some((KEY, "ci"))));
-        let loud = (240..640).map(|n| {
-            let mut record = record(n, START + (n - 240) * 1_000, Some((KEY, "ci")));
-            match n {
-                240..250 => record.source_ip = Some(format!("198.51.{n}.1").parse().unwrap()),
-                250..255 => record.source_ip = Some(format!("2001:db8:{n}::1").parse().unwrap()),
-                255 => record.source_ip = None,
-                300..350 => {
-                    (record.status, record.outcome) = (403, Outcome::Denied(Denial::InsufficientScope));
-                }
-                350..390 => record.status = [401, 404, 409, 429][n as usize % 4],
-                393..400 => record.grpc_status = Some(n as u32 % 3),
-                390..393 => (record.status, record.outcome) = (401, Outcome::Denied(Denial::KeyRevoked)),
-                _ => {}
-            }
-            record
-        });
-        quiet.chain(loud).collect()
-    }
-
     /// The sums added up batch by batch equal those that SQL computes from all records.
     #[tokio::test]
     async fn sums_are_those_of_all_records() {
         let (store, _database) = new_store().await;
-        for part in eventful().chunks(150) {
+        for part in eventful_records(KEY).chunks(150) {
             ingest(&store, part.to_vec()).await;
         }
         for (stored, computed, count) in SUMS {

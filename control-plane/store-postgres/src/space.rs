@@ -3,12 +3,12 @@
 //! Dropping a day returns its space at once. Rows that are deleted one by one leave space in the tables of their day, which
 //! only late records of that day would use. A table of which little is left is rewritten.
 
+use omniflow_store::encoding::Columns;
 use omniflow_store::{LogSize, Result};
 use sqlx::Connection;
 use sqlx::postgres::PgRow;
 
 use crate::PostgresStore;
-use crate::columns::Columns;
 use crate::error::backend;
 use crate::time_limit::TIME_LIMIT;
 
@@ -39,7 +39,7 @@ impl PostgresStore {
              FROM ({PARTITIONS}) AS partitions"
         ));
         let row = reader.row(sqlx::query(query)).await?;
-        let count = |column| row.column::<i64, usize>(column).map(i64::cast_unsigned);
+        let count = |column| row.column::<i64>(column).map(i64::cast_unsigned);
         let (partitions, free, others) = (count(0)?, count(1)?, count(2)?);
         Ok(LogSize { bytes: partitions.saturating_add(others), free: free.min(partitions) })
     }

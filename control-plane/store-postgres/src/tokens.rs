@@ -2,17 +2,16 @@
 
 use omniflow_policy::digest::Digest;
 use omniflow_policy::time::UnixMillis;
-use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use omniflow_domain::gateway_pattern::GatewayPattern;
 use omniflow_domain::token::Token;
 
 use async_trait::async_trait;
+use omniflow_store::encoding::access;
+use omniflow_store::encoding::{Columns, digest_bytes, joined_patterns, row_limit, to_millis};
 use omniflow_store::{Result, TokenStore, TokenWrites};
 
 use crate::PostgresStore;
-use crate::columns::{Columns, digest, digest_bytes, from_millis, parsed, row_limit, to_millis};
 use crate::connection::Connection;
 use crate::transaction::PostgresTransaction;
 
@@ -24,7 +23,7 @@ impl TokenStore for PostgresStore {
             "SELECT id, name, role, gateways, digest, created_by, created_at, expires_at FROM tokens WHERE digest = $1",
         )
         .bind(digest_bytes(digest))).await?;
-        row.map(|row| read(&row)).transpose()
+        row.map(|row| access::token(&row)).transpose()
     }
 
     async fn token(&self, id: Uuid) -> Result<Option<Token>> {
@@ -45,7 +44,7 @@ impl TokenStore for PostgresStore {
                 .bind(row_limit(limit)),
             )
             .await?;
-        rows.iter().map(read).collect()
+        rows.iter().map(access::token).collect()
     }
 }
 
@@ -59,7 +58,7 @@ impl TokenWrites for PostgresTransaction {
         .bind(token.id)
         .bind(token.name.as_str().to_owned())
         .bind(token.role.as_str())
-        .bind(gateways_text(&token.gateways))
+        .bind(joined_patterns(&token.gateways))
         .bind(digest_bytes(token.digest))
         .bind(token.created_by.clone())
         .bind(to_millis(token.created_at))
@@ -90,27 +89,5 @@ async fn find(connection: &mut Connection, id: Uuid) -> Result<Option<Token>> {
         "SELECT id, name, role, gateways, digest, created_by, created_at, expires_at FROM tokens WHERE id = $1",
     )
     .bind(id)).await?;
-    row.map(|row| read(&row)).transpose()
-}
-
-fn read(row: &PgRow) -> Result<Token> {
-    Ok(Token {
-        id: row.column(0)?,
-        name: parsed(row.column(1)?, "the name of a token")?,
-        role: parsed(row.column(2)?, "a role")?,
-        gateways: gateways(row.column(3)?)?,
-        digest: digest(row.column(4)?)?,
-        created_by: row.column(5)?,
-        created_at: from_millis(row.column(6)?),
-        expires_at: row.column::<Option<i64>, _>(7)?.map(from_millis),
-    })
-}
-
-/// Patterns as a column. They contain no spaces.
-fn gateways_text(patterns: &[GatewayPattern]) -> String {
-    patterns.iter().map(GatewayPattern::as_str).collect::<Vec<_>>().join(" ")
-}
-
-fn gateways(text: &str) -> Result<Vec<GatewayPattern>> {
-    text.split_ascii_whitespace().map(|pattern| parsed(pattern, "the gateways of a token")).collect()
+    row.map(|row| access::token(&row)).transpose()
 }

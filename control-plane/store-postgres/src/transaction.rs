@@ -14,10 +14,10 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use omniflow_store::encoding::Columns;
 use omniflow_store::metrics::{Operation, OperationTimer};
 use omniflow_store::{Result, Transaction};
 
-use crate::columns::Columns;
 use crate::connection::Connection;
 use crate::database::Database;
 use crate::last_commit::LastCommit;

@@ -8,10 +8,10 @@ use omniflow_policy::audit::{AuditKey, AuditRecord, CallAggregate};
 use omniflow_policy::denial::Outcome;
 use omniflow_policy::time::UnixMillis;
 use omniflow_store::Result;
+use omniflow_store::encoding::{Columns, parsed, saturated};
 use sqlx::postgres::PgRow;
 
 use crate::PostgresStore;
-use crate::columns::{Columns, parsed, saturated};
 use crate::partitions::day_of;
 use crate::transaction::PostgresTransaction;
 
@@ -40,8 +40,8 @@ pub(crate) fn record_bytes(path: &str, request_id: &str) -> u64 {
 }
 
 /// The approximate size of a payload.
-pub(crate) fn payload_bytes(sealed: usize) -> u64 {
-    PAYLOAD_BYTES + sealed as u64
+pub(crate) fn payload_bytes(sealed: u64) -> u64 {
+    PAYLOAD_BYTES.saturating_add(sealed)
 }
 
 fn content_of(key: Option<&AuditKey>, outcome: Outcome) -> LogContent {
@@ -73,7 +73,7 @@ impl Usage {
             usage.add(day_of(aggregate.last_time), content, id, RECORD_BYTES);
         }
         for (id, time, payload) in payloads {
-            usage.add(day_of(*time), LogContent::Payloads, *id, payload_bytes(payload.sealed.len()));
+            usage.add(day_of(*time), LogContent::Payloads, *id, payload_bytes(payload.sealed.len() as u64));
         }
         usage
     }
@@ -111,7 +111,7 @@ impl PostgresStore {
         let rows = self.database.reader().await?.rows(query).await?;
         let usage = |row: &PgRow| {
             let content = parsed(row.column(0)?, "a kind of content")?;
-            Ok((content, u64::try_from(row.column::<i64, _>(1)?).unwrap_or_default()))
+            Ok((content, u64::try_from(row.column::<i64>(1)?).unwrap_or_default()))
         };
         rows.iter().map(usage).collect()
     }

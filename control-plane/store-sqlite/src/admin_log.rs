@@ -1,18 +1,18 @@
 //! The admin log. Triggers of the database refuse to change or delete entries.
 
 use serde_json::Value;
-use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
-use omniflow_domain::admin_event::{AdminEvent, NewAdminEvent, PrincipalRef, Subject};
+use omniflow_domain::admin_event::{AdminEvent, NewAdminEvent};
 
 use async_trait::async_trait;
 use omniflow_domain::admin_event::AdminLogFilter;
+use omniflow_store::encoding::access;
+use omniflow_store::encoding::{row_limit, to_millis};
 use omniflow_store::{AdminLogStore, AdminLogWrites, Result, StoreError, TokenWrites};
 
 use crate::SqliteStore;
-use crate::columns::{Columns, from_millis, parsed, row_limit, to_millis};
 use crate::database::SqliteTransaction;
 use crate::scanner::in_time;
 
@@ -54,7 +54,7 @@ impl AdminLogStore for SqliteStore {
             query.build().fetch_all(&mut *scanner).await.map_err(StoreError::backend)
         };
         let rows = in_time(read_rows).await?;
-        rows.iter().map(read).collect()
+        rows.iter().map(access::admin_event).collect()
     }
 }
 
@@ -85,27 +85,9 @@ impl AdminLogWrites for SqliteTransaction {
     }
 }
 
-fn read(row: &SqliteRow) -> Result<AdminEvent> {
-    Ok(AdminEvent {
-        id: row.column(0)?,
-        noted: NewAdminEvent {
-            time: from_millis(row.column(1)?),
-            principal: PrincipalRef { id: row.column(2)?, name: row.column(3)? },
-            action: parsed(row.column(4)?, "an action")?,
-            subject: Subject { id: row.column(5)?, name: row.column(6)? },
-            before: read_state(row.column(7)?)?,
-            after: read_state(row.column(8)?)?,
-        },
-    })
-}
-
-fn read_state(text: Option<&str>) -> Result<Option<Value>> {
-    text.map(|text| serde_json::from_str(text).map_err(|_| StoreError::Corrupt("an event"))).transpose()
-}
-
 #[cfg(test)]
 mod tests {
-    use omniflow_domain::admin_event::Action;
+    use omniflow_domain::admin_event::{Action, PrincipalRef, Subject};
     use omniflow_policy::time::UnixMillis;
 
     use super::*;

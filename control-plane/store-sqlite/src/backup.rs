@@ -17,9 +17,9 @@ use uuid::Uuid;
 
 use omniflow_domain::time::parse_time;
 use omniflow_files::private;
+use omniflow_store::encoding::Columns;
 use omniflow_store::{Result, StoreError};
 
-use crate::columns::Columns;
 use crate::database::BUSY_TIMEOUT;
 use crate::scanner::quoted;
 use crate::{AUDIT_FILE, MAIN_FILE, at};

@@ -17,11 +17,11 @@ use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 
 use omniflow_files::private;
 use omniflow_policy::digest::Digest;
+use omniflow_store::encoding::Columns;
 use omniflow_store::metrics::{Operation, OperationTimer};
 use omniflow_store::{Result, StoreError, StoreMetrics};
 
 use crate::at;
-use crate::columns::Columns;
 use crate::scanner::{Scanner, Scanners};
 use crate::token_digests::TokenDigests;
 

@@ -6,14 +6,16 @@ use sqlx::{QueryBuilder, Sqlite};
 use omniflow_domain::audit::AuditEntry;
 
 use async_trait::async_trait;
+use omniflow_store::encoding::gateways::export_place;
+use omniflow_store::encoding::request_log;
+use omniflow_store::encoding::{Columns, from_millis, row_limit, saturated};
 use omniflow_store::{
     ExportBacklog, ExportPlace, ExportStore, ExportWrites, GapNotice, RequestLogStore, Result, StoreError,
 };
 
 use crate::SqliteStore;
-use crate::columns::{Columns, from_millis, row_limit, saturated};
 use crate::database::SqliteTransaction;
-use crate::request_log::list::{COLUMNS, read, read_gap};
+use crate::request_log::list::COLUMNS;
 
 #[async_trait]
 impl ExportStore for SqliteStore {
@@ -22,16 +24,7 @@ impl ExportStore for SqliteStore {
             .fetch_optional(&mut *self.audit.reader().await?)
             .await
             .map_err(StoreError::backend)?;
-        row.map(|row| {
-            Ok(ExportPlace {
-                record: row.column(0)?,
-                gap: row.column(1)?,
-                exported: row.column::<i64, _>(2)?.cast_unsigned(),
-                rejected: row.column::<i64, _>(3)?.cast_unsigned(),
-                purged: row.column::<i64, _>(4)?.cast_unsigned(),
-            })
-        })
-        .transpose()
+        row.as_ref().map(export_place).transpose()
     }
 
     async fn records_after(&self, after: i64, limit: usize) -> Result<Vec<AuditEntry>> {
@@ -40,7 +33,7 @@ impl ExportStore for SqliteStore {
         query.push(" ORDER BY id LIMIT ").push_bind(row_limit(limit));
         let rows =
             query.build().fetch_all(&mut *self.audit.reader().await?).await.map_err(StoreError::backend)?;
-        rows.iter().map(read).collect()
+        rows.iter().map(request_log::entry).collect()
     }
 
     async fn gap_notices_after(&self, after: i64, limit: usize) -> Result<Vec<GapNotice>> {
@@ -53,7 +46,8 @@ impl ExportStore for SqliteStore {
         .fetch_all(&mut *self.audit.reader().await?)
         .await
         .map_err(StoreError::backend)?;
-        let notice = |row: &SqliteRow| Ok(GapNotice { gap: read_gap(row)?, withdraws: row.column(9)? });
+        let notice =
+            |row: &SqliteRow| Ok(GapNotice { gap: request_log::gap(row)?, withdraws: row.column(9)? });
         rows.iter().map(notice).collect()
     }
 

@@ -1,9 +1,9 @@
 //! Databases with many rows, for benchmarks.
 
 use omniflow_policy::audit::AuditRecord;
+use omniflow_store::encoding::{address_bytes, digest_bytes, saturated, to_millis};
 
 use crate::SqliteStore;
-use crate::columns::{address_bytes, digest_bytes, saturated, to_millis};
 
 const DAY_MS: i64 = omniflow_domain::time::DAY_MS.cast_signed();
 /// The time of the last row: 2027-01-15T08:00:00Z.

@@ -7,13 +7,12 @@ use omniflow_domain::gateway::GatewayId;
 use omniflow_policy::audit::{AuditSource, DeliveryReport};
 use omniflow_policy::gateway::Incarnation;
 use omniflow_policy::time::UnixMillis;
+use omniflow_store::encoding::gateways::{last_report, stream_end};
+use omniflow_store::encoding::{saturated, to_json, to_millis};
 use omniflow_store::gateways::{LastReport, StreamEnd};
 use omniflow_store::{GatewayLogWrites, OpenGateway, Result, StoreError};
-use sqlx::sqlite::SqliteRow;
 
-use crate::columns::{Columns, from_millis, saturated, to_millis};
 use crate::database::SqliteTransaction;
-use crate::gateways::incarnation;
 
 #[async_trait]
 impl GatewayLogWrites for SqliteTransaction {
@@ -64,21 +63,11 @@ impl SqliteTransaction {
         .fetch_optional(self.connection())
         .await
         .map_err(StoreError::backend)?;
-        row.map(|row| {
-            Ok(LastReport {
-                clock: row.column::<i64, _>(0)?.cast_unsigned(),
-                time: from_millis(row.column(1)?),
-                heard_at: from_millis(row.column(2)?),
-                is_quiescent: row.column(3)?,
-                vms: serde_json::from_str(row.column(4)?).map_err(|_| StoreError::Corrupt("progress"))?,
-                gap: row.column(5)?,
-            })
-        })
-        .transpose()
+        row.as_ref().map(last_report).transpose()
     }
 
     async fn set_last_report(&mut self, source: &AuditSource, report: &LastReport) -> Result<()> {
-        let vms = serde_json::to_string(&report.vms).map_err(|_| StoreError::Corrupt("progress"))?;
+        let vms = to_json(&report.vms, "progress")?;
         sqlx::query(
             "INSERT OR REPLACE INTO audit_gateways (gateway, incarnation, clock, time, heard_at, quiescent, vms, gap) \
              VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -106,11 +95,6 @@ impl SqliteTransaction {
         .fetch_all(self.connection())
         .await
         .map_err(StoreError::backend)?;
-        let end = |row: &SqliteRow| {
-            let next_sequence = row.column::<i64, _>(1)?.cast_unsigned();
-            let since = row.column::<Option<i64>, _>(2)?.map(from_millis);
-            Ok((incarnation(row.column(0)?)?, StreamEnd { next_sequence, since }))
-        };
-        rows.iter().map(end).collect()
+        rows.iter().map(stream_end).collect()
     }
 }

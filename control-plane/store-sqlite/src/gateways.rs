@@ -1,16 +1,14 @@
 //! Gateways: when each was last seen, and the delivery state of its records.
 
 use async_trait::async_trait;
-use omniflow_domain::gateway::{GatewayId, GatewayToken, Sighting};
-use omniflow_policy::gateway::Incarnation;
+use omniflow_domain::gateway::{GatewayId, Sighting};
 use omniflow_policy::time::UnixMillis;
+use omniflow_store::encoding::gateways::{gateway_id, open_gateway, sighting};
+use omniflow_store::encoding::{Columns, digest_bytes, row_limit, to_millis};
 use omniflow_store::{GatewayStore, GatewayWrites, OpenGateway, Result, StoreError};
-use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite};
-use uuid::Uuid;
 
 use crate::SqliteStore;
-use crate::columns::{Columns, digest, digest_bytes, from_millis, row_limit, to_millis};
 use crate::database::SqliteTransaction;
 
 #[async_trait]
@@ -25,21 +23,7 @@ impl GatewayStore for SqliteStore {
         .fetch_all(&mut *self.main.reader().await?)
         .await
         .map_err(StoreError::backend)?;
-        rows.iter()
-            .map(|row| {
-                let incarnation = incarnation(row.column(1)?)?;
-                let token = row.column::<Option<Uuid>, _>(4)?.zip(row.column::<Option<&[u8]>, _>(5)?);
-                let token = token.map(|(id, bytes)| Ok(GatewayToken { id, digest: digest(bytes)? }));
-                Ok(Sighting {
-                    id: GatewayId { gateway: row.column(0)?, incarnation },
-                    first_seen_at: from_millis(row.column(2)?),
-                    last_seen_at: from_millis(row.column(3)?),
-                    token: token.transpose()?,
-                    hung_up_at: row.column::<Option<i64>, _>(6)?.map(from_millis),
-                    is_busy: row.column(7)?,
-                })
-            })
-            .collect()
+        rows.iter().map(sighting).collect()
     }
 
     async fn open_gateways(&self, limit: usize) -> Result<Vec<OpenGateway>> {
@@ -51,13 +35,7 @@ impl GatewayStore for SqliteStore {
         .fetch_all(&mut *self.audit.reader().await?)
         .await
         .map_err(StoreError::backend)?;
-        let open = |row: &SqliteRow| {
-            Ok(OpenGateway {
-                id: GatewayId { gateway: row.column(0)?, incarnation: incarnation(row.column(1)?)? },
-                heard_at: from_millis(row.column(2)?),
-            })
-        };
-        rows.iter().map(open).collect()
+        rows.iter().map(open_gateway).collect()
     }
 
     async fn gateway_reports(&self) -> Result<u64> {
@@ -65,7 +43,7 @@ impl GatewayStore for SqliteStore {
             .fetch_one(&mut *self.audit.reader().await?)
             .await
             .map_err(StoreError::backend)?;
-        Ok(row.column::<i64, _>(0)?.cast_unsigned())
+        row.column(0)
     }
 
     async fn quiet_streams(&self, before: UnixMillis) -> Result<Vec<GatewayId>> {
@@ -77,9 +55,7 @@ impl GatewayStore for SqliteStore {
         .fetch_all(&mut *self.audit.reader().await?)
         .await
         .map_err(StoreError::backend)?;
-        rows.iter()
-            .map(|row| Ok(GatewayId { gateway: row.column(0)?, incarnation: incarnation(row.column(1)?)? }))
-            .collect()
+        rows.iter().map(gateway_id).collect()
     }
 
     async fn forget_streams(&self, runs: &[GatewayId], before: UnixMillis) -> Result<()> {
@@ -150,8 +126,4 @@ impl GatewayWrites for SqliteTransaction {
         .map_err(StoreError::backend)?;
         Ok(())
     }
-}
-
-pub(crate) fn incarnation(text: String) -> Result<Incarnation> {
-    Incarnation::try_from(text).map_err(|_| StoreError::Corrupt("an incarnation"))
 }

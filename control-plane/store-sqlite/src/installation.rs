@@ -1,13 +1,13 @@
 //! The identity of the installation, in one row.
 
-use omniflow_policy::key::KeyPrefix;
 use omniflow_policy::time::UnixMillis;
 
 use async_trait::async_trait;
+use omniflow_store::encoding::access;
+use omniflow_store::encoding::to_millis;
 use omniflow_store::{Installation, InstallationStore, InstallationWrites, Result, StoreError};
 
 use crate::SqliteStore;
-use crate::columns::{Columns, from_millis, to_millis};
 use crate::database::SqliteTransaction;
 
 #[async_trait]
@@ -19,14 +19,7 @@ impl InstallationStore for SqliteStore {
         .fetch_optional(&mut *self.main.reader().await?)
         .await
         .map_err(StoreError::backend)?;
-        let Some(row) = row else { return Ok(None) };
-        Ok(Some(Installation {
-            id: row.column(0)?,
-            key_prefix: KeyPrefix::parse(row.column(1)?).map_err(|_| StoreError::Corrupt("a key prefix"))?,
-            snapshot_version: row.column::<i64, _>(2)?.cast_unsigned(),
-            created_at: from_millis(row.column(3)?),
-            published_at: from_millis(row.column(4)?),
-        }))
+        row.as_ref().map(access::installation).transpose()
     }
 }
 

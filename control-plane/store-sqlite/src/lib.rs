@@ -7,7 +7,7 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `database`, `scanner`, `volume`, `columns` | one database with its writer and readers; long reads, and the space that they leave free; conversion between values and columns |
+//! | `database`, `scanner`, `volume`, `columns` | one database with its writer and readers; long reads, and the space that they leave free; rows of the driver |
 //! | `keys`, `tokens`, `token_digests`, `sessions`, `policy`, `admin_log`, `installation`, `idempotency` | the main database |
 //! | `request_log`, `gateways`, `gateway_log`, `anomalies`, `rollup`, `payloads`, `export` | the request log |
 //! | `retention`, `purge`, `maintenance`, `search_index` | purging and upkeep |

@@ -5,10 +5,11 @@ use omniflow_policy::time::UnixMillis;
 use omniflow_domain::payload::{SealedDataKey, SealedPayload};
 
 use async_trait::async_trait;
+use omniflow_store::encoding::request_log;
+use omniflow_store::encoding::to_millis;
 use omniflow_store::{PayloadStore, Result, StoreError};
 
 use crate::SqliteStore;
-use crate::columns::{Columns, to_millis};
 use crate::database::SqliteTransaction;
 
 #[async_trait]
@@ -19,7 +20,7 @@ impl PayloadStore for SqliteStore {
             .fetch_optional(&mut *self.audit.reader().await?)
             .await
             .map_err(StoreError::backend)?;
-        row.map(|row| Ok(SealedPayload { data_key: row.column(0)?, sealed: row.column(1)? })).transpose()
+        row.as_ref().map(request_log::payload).transpose()
     }
 
     async fn data_key(&self, id: i64) -> Result<Option<SealedDataKey>> {
@@ -31,11 +32,7 @@ impl PayloadStore for SqliteStore {
             .fetch_all(&mut *self.audit.reader().await?)
             .await
             .map_err(StoreError::backend)?;
-        rows.iter()
-            .map(|row| {
-                Ok(SealedDataKey { id: row.column(0)?, wrapping_key: row.column(1)?, sealed: row.column(2)? })
-            })
-            .collect()
+        rows.iter().map(request_log::data_key).collect()
     }
 
     async fn insert_data_key(

@@ -3,17 +3,17 @@
 use std::collections::HashMap;
 
 use omniflow_policy::scope::Scope;
-use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
 use omniflow_domain::policy::{KeyGrant, NamedKeys, PolicyVersion, ScopeHolders, StoredPolicy};
 
 use async_trait::async_trait;
+use omniflow_store::encoding::policy::{HolderSearch, add_grant, named_keys, policy_version, stored_policy};
+use omniflow_store::encoding::{row_limit, saturated, to_json, to_millis};
 use omniflow_store::{PolicyStore, PolicyWrites, Result, StoreError};
 
 use crate::SqliteStore;
-use crate::columns::{Columns, from_millis, parsed, row_limit, saturated, to_millis};
 use crate::database::SqliteTransaction;
 use crate::keys::read::ANY_UNREVOKED;
 
@@ -31,7 +31,7 @@ impl PolicyStore for SqliteStore {
         .fetch_one(&mut *self.main.reader().await?)
         .await
         .map_err(StoreError::backend)?;
-        read(&row)
+        stored_policy(&row)
     }
 
     async fn policy_version(&self, version: u64) -> Result<Option<StoredPolicy>> {
@@ -42,7 +42,7 @@ impl PolicyStore for SqliteStore {
         .fetch_optional(&mut *self.main.reader().await?)
         .await
         .map_err(StoreError::backend)?;
-        row.map(|row| read(&row)).transpose()
+        row.map(|row| stored_policy(&row)).transpose()
     }
 
     async fn policy_versions(&self, below: Option<u64>, limit: usize) -> Result<Vec<PolicyVersion>> {
@@ -55,15 +55,7 @@ impl PolicyStore for SqliteStore {
         .fetch_all(&mut *self.main.reader().await?)
         .await
         .map_err(StoreError::backend)?;
-        rows.iter()
-            .map(|row| {
-                Ok(PolicyVersion {
-                    version: row.column::<i64, _>(0)?.cast_unsigned(),
-                    created_by: row.column(1)?,
-                    created_at: from_millis(row.column(2)?),
-                })
-            })
-            .collect()
+        rows.iter().map(policy_version).collect()
     }
 
     async fn key_grants(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, KeyGrant>> {
@@ -81,18 +73,7 @@ impl PolicyStore for SqliteStore {
             for row in
                 query.build().fetch_all(&mut *self.main.reader().await?).await.map_err(StoreError::backend)?
             {
-                let environment = parsed(row.column(2)?, "an environment")?;
-                let grant = grants.entry(row.column(0)?).or_insert(KeyGrant {
-                    name: row.column(1)?,
-                    environment,
-                    scopes: row.column(3)?,
-                    revoked: true,
-                    imported: Vec::new(),
-                });
-                grant.revoked &= row.column::<bool, _>(6)?;
-                if row.column(5)? {
-                    grant.imported.push(row.column(4)?);
-                }
+                add_grant(&mut grants, &row)?;
             }
         }
         Ok(grants)
@@ -110,8 +91,7 @@ impl PolicyStore for SqliteStore {
 #[async_trait]
 impl PolicyWrites for SqliteTransaction {
     async fn insert_policy(&mut self, policy: &StoredPolicy) -> Result<()> {
-        let document =
-            serde_json::to_string(&policy.document).map_err(|_| StoreError::Corrupt("a policy"))?;
+        let document = to_json(&policy.document, "a policy")?;
         sqlx::query(
             "INSERT INTO policy_versions (version, document, created_by, created_at) VALUES (?, ?, ?, ?)",
         )
@@ -134,47 +114,23 @@ impl PolicyWrites for SqliteTransaction {
     }
 }
 
-fn read(row: &SqliteRow) -> Result<StoredPolicy> {
-    Ok(StoredPolicy {
-        version: row.column::<i64, _>(0)?.cast_unsigned(),
-        document: serde_json::from_str(row.column(1)?).map_err(|_| StoreError::Corrupt("a policy"))?,
-        created_by: row.column(2)?,
-        created_at: from_millis(row.column(3)?),
-    })
-}
-
 async fn scope_holders(
     connection: &mut SqliteConnection,
     scopes: &[Scope],
     limit: usize,
 ) -> Result<Vec<ScopeHolders>> {
-    let mut held: HashMap<&str, NamedKeys> =
-        scopes.iter().map(|scope| (scope.as_str(), NamedKeys::default())).collect();
-    let mut before = Uuid::max();
-    while held.values().any(|keys| !keys.more) {
+    let mut search = HolderSearch::new(scopes, limit);
+    while let Some(before) = search.before() {
         let mut query = QueryBuilder::<Sqlite>::new("SELECT id, name, scopes FROM keys k WHERE id < ");
         query.push_bind(before).push(" AND ").push(ANY_UNREVOKED).push(" ORDER BY id DESC LIMIT ");
-        let rows = query
-            .push_bind(row_limit(KEYS_PER_READ))
-            .build()
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(StoreError::backend)?;
-        let Some(oldest) = rows.last() else { break };
-        before = oldest.column(0)?;
-        for row in &rows {
-            for scope in row.column::<&str, _>(2)?.split(' ') {
-                if let Some(keys) = held.get_mut(scope) {
-                    keys.add(row.column(1)?, limit);
-                }
-            }
+        let query = query.push_bind(row_limit(KEYS_PER_READ)).build();
+        let rows = query.fetch_all(&mut *connection).await.map_err(StoreError::backend)?;
+        if rows.is_empty() {
+            break;
         }
+        search.add(&rows)?;
     }
-    let held = scopes.iter().filter_map(|scope| Some((scope.clone(), held.remove(scope.as_str())?)));
-    Ok(held
-        .filter(|(_, keys)| !keys.names.is_empty())
-        .map(|(scope, keys)| ScopeHolders { scope, keys })
-        .collect())
+    Ok(search.holders())
 }
 
 async fn imported_keys(connection: &mut SqliteConnection, limit: usize) -> Result<NamedKeys> {
@@ -186,9 +142,5 @@ async fn imported_keys(connection: &mut SqliteConnection, limit: usize) -> Resul
     .fetch_all(connection)
     .await
     .map_err(StoreError::backend)?;
-    let mut keys = NamedKeys::default();
-    for row in &rows {
-        keys.add(row.column(1)?, limit);
-    }
-    Ok(keys)
+    named_keys(&rows, limit)
 }

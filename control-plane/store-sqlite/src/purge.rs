@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use omniflow_domain::audit::GapCause;
 use omniflow_domain::log_content::LogContent;
-use omniflow_domain::time::HOUR_MS;
 use omniflow_policy::time::UnixMillis;
+use omniflow_store::encoding::{Columns, parsed, row_limit, saturated, to_millis};
+use omniflow_store::purge::{PurgedCalls, PurgedRecord, by_gateway_and_hour};
 use omniflow_store::{Result, StoreError};
 use serde_json::json;
 use sqlx::sqlite::SqliteRow;
 
 use crate::SqliteStore;
-use crate::columns::{Columns, from_millis, parsed, row_limit, saturated, to_millis};
 use crate::database::SqliteTransaction;
 
 /// The kind of a record, as in [`LogContent`].
@@ -22,24 +22,6 @@ const RECORD_BYTES: &str = "450 + length(path) + length(request_id)";
 /// The approximate size of a payload.
 const PAYLOAD_BYTES: &str = "50 + length(sealed)";
 
-/// A record that is purged.
-struct PurgedRecord {
-    id: i64,
-    content: LogContent,
-    bytes: u64,
-    gateway: String,
-    first: UnixMillis,
-    last: UnixMillis,
-    calls: u64,
-}
-
-/// Calls of one gateway in one hour whose records are purged.
-struct PurgedCalls {
-    first: UnixMillis,
-    last: UnixMillis,
-    calls: u64,
-}
-
 impl SqliteStore {
     pub(crate) async fn read_log_usage(&self) -> Result<Vec<(LogContent, u64)>> {
         let rows = sqlx::query("SELECT content, bytes FROM log_usage")
@@ -48,7 +30,7 @@ impl SqliteStore {
             .map_err(StoreError::backend)?;
         let usage = |row: &SqliteRow| {
             let content = parsed(row.column(0)?, "a kind of content")?;
-            Ok((content, u64::try_from(row.column::<i64, _>(1)?).unwrap_or_default()))
+            Ok((content, u64::try_from(row.column::<i64>(1)?).unwrap_or_default()))
         };
         rows.iter().map(usage).collect()
     }
@@ -149,7 +131,7 @@ impl SqliteTransaction {
     async fn free_payload_space(&mut self, deleted: &[SqliteRow]) -> Result<u64> {
         let mut bytes: u64 = 0;
         for row in deleted {
-            bytes = bytes.saturating_add(row.column::<i64, _>(0)?.cast_unsigned());
+            bytes = bytes.saturating_add(row.column::<u64>(0)?);
         }
         self.subtract_usage(LogContent::Payloads, bytes).await?;
         Ok(deleted.len() as u64)
@@ -176,11 +158,11 @@ impl SqliteTransaction {
             Ok(PurgedRecord {
                 id: row.column(0)?,
                 content: parsed(row.column(1)?, "a kind of content")?,
-                bytes: row.column::<i64, _>(2)?.cast_unsigned(),
+                bytes: row.column::<u64>(2)?,
                 gateway: row.column(3)?,
-                first: from_millis(row.column(4)?),
-                last: from_millis(row.column(5)?),
-                calls: row.column::<i64, _>(6)?.cast_unsigned(),
+                first: row.column(4)?,
+                last: row.column(5)?,
+                calls: row.column::<u64>(6)?,
             })
         };
         rows.iter().map(record).collect()
@@ -218,15 +200,7 @@ impl SqliteTransaction {
 
     /// Stores a gap for each gateway and hour, or adds to the one that is there.
     async fn insert_purge_gaps(&mut self, cause: GapCause, records: &[PurgedRecord]) -> Result<()> {
-        let mut purged: BTreeMap<(&str, u64), PurgedCalls> = BTreeMap::new();
-        for record in records {
-            let sum = purged
-                .entry((record.gateway.as_str(), record.last.0 / HOUR_MS))
-                .or_insert(PurgedCalls { first: record.first, last: record.last, calls: 0 });
-            sum.first = sum.first.min(record.first);
-            sum.last = sum.last.max(record.last);
-            sum.calls = sum.calls.saturating_add(record.calls);
-        }
+        let purged = by_gateway_and_hour(records);
         for ((gateway, hour), PurgedCalls { first, last, calls }) in purged {
             let row = sqlx::query(
                 "INSERT INTO audit_gaps (gateway, incarnation, vm, from_time, to_time, missing, cause, purged_hour) \
@@ -243,7 +217,7 @@ impl SqliteTransaction {
             .fetch_one(self.connection())
             .await
             .map_err(StoreError::backend)?;
-            let is_new = row.column::<i64, _>(0)? == saturated(calls);
+            let is_new = row.column::<i64>(0)? == saturated(calls);
             self.add_to_gap_totals(cause, u64::from(is_new), calls).await?;
         }
         Ok(())

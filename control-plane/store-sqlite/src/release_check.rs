@@ -5,10 +5,10 @@ use std::path::Path;
 use sqlx::Connection;
 use sqlx::migrate::{MigrateError, Migrator};
 
+use omniflow_store::encoding::Columns;
 use omniflow_store::{Result, StoreError};
 
 use crate::backup::read_only;
-use crate::columns::Columns;
 use crate::database::{audit_migrations, main_migrations, migration_error};
 use crate::{AUDIT_FILE, MAIN_FILE};
 

@@ -20,12 +20,12 @@ use omniflow_domain::admin_event::{Action, NewAdminEvent, PrincipalRef, Subject}
 use omniflow_domain::time::parse_time;
 use omniflow_domain::version::{MAX_REPORTED_VERSION, RESTORE_LEAD_MS};
 use omniflow_files::private;
+use omniflow_store::encoding::Columns;
 use omniflow_store::{
     AdminLogWrites, InstallationStore, InstallationWrites, Result, SessionWrites, Store, StoreError,
 };
 
 use crate::backup::{BackupError, BackupManifest, copy, read_only, regular_file, sync_directory};
-use crate::columns::Columns;
 use crate::{AUDIT_FILE, MAIN_FILE, SqliteStore, at, lock, schema_check};
 
 mod revived;
@@ -237,7 +237,7 @@ async fn last_version(directory: &Path) -> Option<u64> {
         let mut reader = read_only(&path).await?;
         let row = sqlx::query("SELECT snapshot_version FROM installation").fetch_one(&mut reader).await;
         reader.close().await.map_err(StoreError::backend)?;
-        row.map_err(StoreError::backend)?.column::<i64, _>(0)
+        row.map_err(StoreError::backend)?.column::<i64>(0)
     };
     u64::try_from(read.await.ok()?).ok().filter(|version| can_follow(*version))
 }

@@ -7,11 +7,11 @@ use omniflow_domain::log_content::LogContent;
 use omniflow_domain::time::DAY_MS;
 
 use async_trait::async_trait;
+use omniflow_store::encoding::{Columns, row_limit, saturated, to_millis};
 use omniflow_store::{LogSize, Result, RetentionStore, StoreError};
 use tokio::time::{Instant, sleep};
 
 use crate::SqliteStore;
-use crate::columns::{Columns, row_limit, saturated, to_millis};
 
 /// Free pages that remain in the file whatever its size: 1 MiB.
 const SPARE_PAGES: u64 = 256;
@@ -147,7 +147,7 @@ impl RetentionStore for SqliteStore {
         let mut reader = self.audit.reader().await?;
         let row =
             sqlx::query("PRAGMA page_size").fetch_one(&mut *reader).await.map_err(StoreError::backend)?;
-        let page = row.column::<i64, _>(0)?.cast_unsigned();
+        let page = row.column::<u64>(0)?;
         Ok(LogSize { bytes: all * page, free: free * page })
     }
 

@@ -101,38 +101,13 @@ impl SqliteTransaction {
 
 #[cfg(test)]
 mod tests {
-    use omniflow_domain::detection::HOUR_MS;
-    use omniflow_policy::denial::{Denial, Outcome};
-    use omniflow_store::contract::fixtures::{START, ingest, record};
+    use omniflow_store::contract::fixtures::{eventful_records, ingest};
     use sqlx::Row;
     use uuid::Uuid;
 
-    use super::*;
     use crate::SqliteStore;
 
     const KEY: Uuid = Uuid::from_u128(9);
-
-    /// Ten quiet days, then an hour with every kind of call.
-    fn eventful() -> Vec<AuditRecord> {
-        let quiet = (0..240).map(|n| record(n, START - (240 - n) * HOUR_MS, Some((KEY, "ci"))));
-        let loud = (240..640).map(|n| {
-            let mut record = record(n, START + (n - 240) * 1_000, Some((KEY, "ci")));
-            match n {
-                240..250 => record.source_ip = Some(format!("198.51.{n}.1").parse().unwrap()),
-                250..255 => record.source_ip = Some(format!("2001:db8:{n}::1").parse().unwrap()),
-                255 => record.source_ip = None,
-                300..350 => {
-                    (record.status, record.outcome) = (403, Outcome::Denied(Denial::InsufficientScope));
-                }
-                350..390 => record.status = [401, 404, 409, 429][n as usize % 4],
-                393..400 => record.grpc_status = Some(n as u32 % 3),
-                390..393 => (record.status, record.outcome) = (401, Outcome::Denied(Denial::KeyRevoked)),
-                _ => {}
-            }
-            record
-        });
-        quiet.chain(loud).collect()
-    }
 
     async fn rows(store: &SqliteStore, statement: &'static str) -> Vec<String> {
         let mut reader = store.audit.reader().await.unwrap();
@@ -145,7 +120,7 @@ mod tests {
     async fn sums_are_those_of_all_records() {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(folder.path()).await.unwrap();
-        for part in eventful().chunks(150) {
+        for part in eventful_records(KEY).chunks(150) {
             ingest(&store, part.to_vec()).await;
         }
         for (stored, computed, count) in [

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use omniflow_store::encoding::Columns;
 use omniflow_store::{Result, Store, StoreError};
 
-use crate::columns::Columns;
 use crate::database::Database;
 use crate::{AUDIT_FILE, MAIN_FILE, SqliteStore, at};
 

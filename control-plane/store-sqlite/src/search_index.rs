@@ -2,10 +2,10 @@
 
 use sqlx::SqliteConnection;
 
+use omniflow_store::encoding::Columns;
 use omniflow_store::{Result, StoreError};
 
 use crate::SqliteStore;
-use crate::columns::Columns;
 
 /// Index pages that one step merges. A change that waits for it waits a few milliseconds, even with a million keys.
 const STEP_PAGES: i64 = 8;

@@ -7,10 +7,11 @@ use uuid::Uuid;
 use omniflow_domain::session::Session;
 
 use async_trait::async_trait;
+use omniflow_store::encoding::access;
+use omniflow_store::encoding::{Columns, digest_bytes, row_limit, to_millis};
 use omniflow_store::{Result, SessionStore, SessionWrites, StoreError};
 
 use crate::SqliteStore;
-use crate::columns::{Columns, digest, digest_bytes, from_millis, row_limit, to_millis};
 use crate::database::SqliteTransaction;
 
 #[async_trait]
@@ -21,15 +22,7 @@ impl SessionStore for SqliteStore {
             .fetch_optional(&mut *self.main.reader().await?)
             .await
             .map_err(StoreError::backend)?;
-        row.map(|row| {
-            Ok(Session {
-                digest: digest(row.column(0)?)?,
-                token_id: row.column(1)?,
-                created_at: from_millis(row.column(2)?),
-                seen_at: from_millis(row.column(3)?),
-            })
-        })
-        .transpose()
+        row.as_ref().map(access::session).transpose()
     }
 
     async fn session_count(&self, token: Uuid, over: (UnixMillis, UnixMillis)) -> Result<i64> {
@@ -43,7 +36,7 @@ impl SessionStore for SqliteStore {
         .fetch_one(&mut *self.main.reader().await?)
         .await
         .map_err(StoreError::backend)?;
-        Ok(row.column(0)?)
+        row.column(0)
     }
 }
 

@@ -3,17 +3,16 @@
 use omniflow_policy::digest::Digest;
 use omniflow_policy::time::UnixMillis;
 use sqlx::SqliteConnection;
-use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
-use omniflow_domain::gateway_pattern::GatewayPattern;
 use omniflow_domain::token::Token;
 
 use async_trait::async_trait;
+use omniflow_store::encoding::access;
+use omniflow_store::encoding::{Columns, digest, digest_bytes, joined_patterns, row_limit, to_millis};
 use omniflow_store::{Result, StoreError, TokenStore, TokenWrites};
 
 use crate::SqliteStore;
-use crate::columns::{Columns, digest, digest_bytes, from_millis, parsed, row_limit, to_millis};
 use crate::database::SqliteTransaction;
 
 impl SqliteStore {
@@ -42,7 +41,7 @@ impl TokenStore for SqliteStore {
         .fetch_optional(&mut *self.main.reader().await?)
         .await
         .map_err(StoreError::backend)?;
-        row.map(|row| read(&row)).transpose()
+        row.map(|row| access::token(&row)).transpose()
     }
 
     async fn token(&self, id: Uuid) -> Result<Option<Token>> {
@@ -59,7 +58,7 @@ impl TokenStore for SqliteStore {
         .fetch_all(&mut *self.main.reader().await?)
         .await
         .map_err(StoreError::backend)?;
-        rows.iter().map(read).collect()
+        rows.iter().map(access::token).collect()
     }
 }
 
@@ -74,7 +73,7 @@ impl TokenWrites for SqliteTransaction {
         .bind(token.id)
         .bind(token.name.as_str().to_owned())
         .bind(token.role.as_str())
-        .bind(gateways_text(&token.gateways))
+        .bind(joined_patterns(&token.gateways))
         .bind(digest_bytes(token.digest))
         .bind(token.created_by.clone())
         .bind(to_millis(token.created_at))
@@ -96,7 +95,7 @@ impl TokenWrites for SqliteTransaction {
             .await
             .map_err(StoreError::backend)?;
         if let Some(row) = row {
-            self.token_deleted(digest(row.column(0)?)?);
+            self.token_deleted(row.column(0)?);
         }
         Ok(())
     }
@@ -121,29 +120,7 @@ async fn find(connection: &mut SqliteConnection, id: Uuid) -> Result<Option<Toke
     .fetch_optional(connection)
     .await
     .map_err(StoreError::backend)?;
-    row.map(|row| read(&row)).transpose()
-}
-
-fn read(row: &SqliteRow) -> Result<Token> {
-    Ok(Token {
-        id: row.column(0)?,
-        name: parsed(row.column(1)?, "the name of a token")?,
-        role: parsed(row.column(2)?, "a role")?,
-        gateways: gateways(row.column(3)?)?,
-        digest: digest(row.column(4)?)?,
-        created_by: row.column(5)?,
-        created_at: from_millis(row.column(6)?),
-        expires_at: row.column::<Option<i64>, _>(7)?.map(from_millis),
-    })
-}
-
-/// Patterns as a column. They contain no spaces.
-fn gateways_text(patterns: &[GatewayPattern]) -> String {
-    patterns.iter().map(GatewayPattern::as_str).collect::<Vec<_>>().join(" ")
-}
-
-fn gateways(text: &str) -> Result<Vec<GatewayPattern>> {
-    text.split_ascii_whitespace().map(|pattern| parsed(pattern, "the gateways of a token")).collect()
+    row.map(|row| access::token(&row)).transpose()
 }
 
 #[cfg(test)]

@@ -1,10 +1,17 @@
-//! Determines which items of a batch are new and which calls are missing. Backends store the result.
+//! Prepares a batch, and determines which items are new and which calls are missing. Backends store the result.
+
+use std::collections::BTreeMap;
 
 use omniflow_domain::audit::GapCause;
-use omniflow_policy::audit::{AuditItem, AuditRecord, CallAggregate, CallEnd, CallInProgress};
+use omniflow_policy::audit::{
+    AuditBatch, AuditItem, AuditRecord, CallAggregate, CallEnd, CallInProgress, ReportedGapCause,
+};
+use omniflow_policy::denial::Outcome;
 use omniflow_policy::time::UnixMillis;
+use uuid::Uuid;
 
 use crate::error::StoreError;
+use crate::rollup::KeyCalls;
 
 /// Maximum number of calls that may be missing between two items, or that one item may represent. A VM with a million
 /// calls per second takes more than an hour to reach it.
@@ -147,4 +154,33 @@ impl<'a> Arrival<'a> {
         let from = from.or(before.last_time).map(|from| from.min(to));
         self.gaps.push(Missing { calls, cause, from, to, is_least: false });
     }
+}
+
+/// Prepares a batch for storage: times after `latest` become `latest`, and items are in the order of their numbers.
+pub fn prepare(batch: &mut AuditBatch, latest: UnixMillis) {
+    for item in &mut batch.items {
+        item.clamp_times(latest);
+    }
+    if let Some(progress) = &mut batch.delivery {
+        progress.clamp_times(latest);
+    }
+    batch.items.sort_by_key(AuditItem::sequence);
+}
+
+/// Whether the items report that a VM has crashed.
+pub fn reports_crash(items: &[AuditItem]) -> bool {
+    items.iter().any(|item| matches!(item, AuditItem::Gap(gap) if gap.cause == ReportedGapCause::VmLost))
+}
+
+/// When the last allowed call with each key version began, calls in progress included.
+pub fn last_uses(arrival: &Arrival<'_>) -> BTreeMap<(Uuid, u16), UnixMillis> {
+    let mut uses = BTreeMap::new();
+    let in_progress = arrival.in_progress.iter().map(|call| &call.record);
+    let records = arrival.records.iter().copied().chain(in_progress).filter_map(KeyCalls::of_record);
+    let aggregated = arrival.aggregated.iter().filter_map(|aggregate| KeyCalls::of_aggregate(aggregate));
+    for calls in records.chain(aggregated).filter(|calls| calls.outcome == Outcome::Allowed) {
+        let last = uses.entry((calls.key.id, calls.key.version)).or_insert(calls.last);
+        *last = (*last).max(calls.last);
+    }
+    uses
 }

@@ -21,6 +21,7 @@
 //! | [`anomalies`], [`rollup`] | anomalies; the rollups in which they are detected |
 //! | [`payloads`], [`export`], [`retention`] | encrypted arguments of calls; the log exporter's cursor; purging |
 //! | [`transaction`] | the two kinds of transactions |
+//! | [`encoding`], [`search`], [`statistics`], [`purge`] | what backends on SQL databases have in common, without SQL |
 //! | [`error`] | why an operation failed |
 //! | [`metrics`] | how long operations take |
 #![cfg_attr(
@@ -41,6 +42,7 @@ pub mod anomalies;
     )
 )]
 pub mod contract;
+pub mod encoding;
 pub mod error;
 pub mod export;
 pub mod gateways;
@@ -51,10 +53,13 @@ pub mod keys;
 pub mod metrics;
 pub mod payloads;
 pub mod policy;
+pub mod purge;
 pub mod request_log;
 pub mod retention;
 pub mod rollup;
+pub mod search;
 pub mod sessions;
+pub mod statistics;
 pub mod tokens;
 pub mod transaction;
 

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use omniflow_domain::anomaly::{AnomalyKind, Detection, Evidence, MAX_NAMED, Network};
-use omniflow_domain::detection::{HISTORY_HOURS, HOUR_MS, History, KeyHour, Present};
+use omniflow_domain::anomaly::{MAX_NAMED, Network};
+use omniflow_domain::detection::{HISTORY_HOURS, History, Present};
 use omniflow_domain::time::DAY_MS;
-use omniflow_store::{ChangedHour, EvaluationCursor, Result, StoreError};
-use sqlx::postgres::PgRow;
+use omniflow_store::encoding::anomalies::{ended_use, history_of, key_hour, network_period, present};
+use omniflow_store::encoding::{Columns, row_limit, saturated};
+use omniflow_store::{ChangedHour, EvaluationCursor, Result};
 use uuid::Uuid;
 
-use crate::columns::{Columns, from_millis, row_limit, saturated};
 use crate::connection::Connection;
 
 const HOURS: &str = "SELECT hour, calls, unauthorized, forbidden, missing, limited, other_errors, grpc_errors, places, \
@@ -57,8 +57,7 @@ async fn read_new_networks(reader: &mut Connection, hours: &mut [Present]) -> Re
         .bind(row_limit(MAX_NAMED));
     let mut networks: HashMap<(Uuid, u64), Vec<Network>> = HashMap::new();
     for row in &reader.rows(query).await? {
-        let network = Network::from_prefix(row.column(2)?).ok_or(StoreError::Corrupt("a network"))?;
-        networks.entry((row.column(0)?, count(row, 1)?)).or_default().push(network);
+        networks.entry((row.column(0)?, row.column(1)?)).or_default().push(row.column(2)?);
     }
     for present in hours {
         let key = (present.key_id, present.counts.hour);
@@ -75,14 +74,10 @@ pub(super) async fn history(reader: &mut Connection, present: &mut Present) -> R
         .bind(present.key_id)
         .bind(saturated(hour.saturating_sub(HISTORY_HOURS)))
         .bind(saturated(hour));
-    let hours = reader.rows(query).await?.iter().map(counts).collect::<Result<_>>()?;
+    let hours = reader.rows(query).await?.iter().map(key_hour).collect::<Result<_>>()?;
     let query = sqlx::query("SELECT min(hour) FROM key_hours WHERE key_id = $1").bind(present.key_id);
-    let since = reader.row(query).await?.column::<Option<i64>, _>(0)?;
-    let since = since.map_or(hour, i64::cast_unsigned);
-    let end = hour.saturating_add(1).saturating_mul(HOUR_MS);
-    // On the first day of a key every network is new.
-    let complete_from = since.saturating_mul(HOUR_MS).saturating_add(DAY_MS);
-    let from = complete_from.max(end.saturating_sub((HISTORY_HOURS + 24) * HOUR_MS));
+    let since = reader.row(query).await?.column::<Option<u64>>(0)?.unwrap_or(hour);
+    let (from, end) = network_period(hour, since);
     let query = sqlx::query(
         "SELECT ($1 - first_time - 1) / $2 AS day, count(*) FROM key_networks \
          WHERE key_id = $3 AND first_time >= $4 AND first_time < $1 GROUP BY day",
@@ -91,66 +86,5 @@ pub(super) async fn history(reader: &mut Connection, present: &mut Present) -> R
     .bind(saturated(DAY_MS))
     .bind(present.key_id)
     .bind(saturated(from));
-    let rows = reader.rows(query).await?;
-    let mut new_networks = Vec::with_capacity(rows.len());
-    for row in &rows {
-        match row.column::<i64, _>(0)? {
-            0 => present.new_in_a_day = count(row, 1)?,
-            _ => new_networks.push(count(row, 1)?),
-        }
-    }
-    Ok(History { since, hours, new_networks })
-}
-
-fn count(row: &PgRow, column: usize) -> Result<u64> {
-    Ok(row.column::<i64, _>(column)?.cast_unsigned())
-}
-
-fn counts(row: &PgRow) -> Result<KeyHour> {
-    Ok(KeyHour {
-        hour: count(row, 0)?,
-        calls: count(row, 1)?,
-        errors: [
-            count(row, 2)?,
-            count(row, 3)?,
-            count(row, 4)?,
-            count(row, 5)?,
-            count(row, 6)?,
-            count(row, 7)?,
-        ],
-        places: count(row, 8)?,
-    })
-}
-
-fn present(row: &PgRow) -> Result<Present> {
-    Ok(Present {
-        key_id: row.column(9)?,
-        key_name: row.column(10)?,
-        first: from_millis(row.column(11)?),
-        last: from_millis(row.column(12)?),
-        counts: counts(row)?,
-        new_networks: Vec::new(),
-        new_in_a_day: 0,
-    })
-}
-
-fn ended_use(row: &PgRow) -> Result<ChangedHour> {
-    let version = u16::try_from(row.column::<i32, _>(1)?).map_err(|_| StoreError::Corrupt("a version"))?;
-    Ok(ChangedHour::Ended(Detection {
-        kind: AnomalyKind::UsedAfterEnd,
-        key_id: row.column(0)?,
-        key_name: row.column(3)?,
-        first: from_millis(row.column(4)?),
-        last: from_millis(row.column(5)?),
-        evidence: Evidence {
-            observed: count(row, 6)?,
-            expected: None,
-            bound: 1,
-            history_days: None,
-            networks: Vec::new(),
-            status: None,
-            version: Some(version),
-            reason: row.column(2)?,
-        },
-    }))
+    history_of(present, since, hours, &reader.rows(query).await?)
 }

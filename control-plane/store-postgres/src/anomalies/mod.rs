@@ -8,14 +8,12 @@ use omniflow_domain::detection::{History, Present};
 use omniflow_domain::key::KeyReference;
 use omniflow_policy::time::UnixMillis;
 use omniflow_store::anomalies::continues;
-use omniflow_store::{
-    AnomalyStore, AnomalyWrites, ChangedHour, Delivery, EvaluationCursor, Result, StoreError,
-};
-use sqlx::postgres::PgRow;
+use omniflow_store::encoding::anomalies::{anomaly, anomaly_total, delivery};
+use omniflow_store::encoding::{Columns, row_limit, saturated, to_json, to_millis};
+use omniflow_store::{AnomalyStore, AnomalyWrites, ChangedHour, Delivery, EvaluationCursor, Result};
 use sqlx::{Postgres, QueryBuilder};
 
 use crate::PostgresStore;
-use crate::columns::{Columns, from_millis, parsed, row_limit, saturated, to_millis};
 use crate::text::storable;
 use crate::transaction::PostgresTransaction;
 
@@ -47,21 +45,19 @@ impl AnomalyStore for PostgresStore {
         }
         query.push(" ORDER BY id DESC LIMIT ").push_bind(row_limit(limit));
         let rows = self.database.reader().await?.rows(query.build()).await?;
-        rows.iter().map(read).collect()
+        rows.iter().map(anomaly).collect()
     }
 
     async fn anomaly_totals(&self) -> Result<Vec<(AnomalyKind, u64)>> {
         let query = sqlx::query("SELECT kind, total FROM anomaly_totals");
         let rows = self.database.reader().await?.rows(query).await?;
-        let read =
-            |row: &PgRow| Ok((parsed(row.column(0)?, "a kind")?, row.column::<i64, _>(1)?.cast_unsigned()));
-        rows.iter().map(read).collect()
+        rows.iter().map(anomaly_total).collect()
     }
 
     async fn waiting_deliveries(&self) -> Result<u64> {
         let query = sqlx::query("SELECT count(*) FROM deliveries");
         let row = self.database.reader().await?.row(query).await?;
-        Ok(row.column::<i64, _>(0)?.cast_unsigned())
+        row.column(0)
     }
 
     async fn due_deliveries(&self, now: UnixMillis, limit: usize) -> Result<Vec<Delivery>> {
@@ -73,14 +69,6 @@ impl AnomalyStore for PostgresStore {
         .bind(to_millis(now))
         .bind(row_limit(limit));
         let rows = self.database.reader().await?.rows(query).await?;
-        let delivery = |row: &PgRow| {
-            let attempts = row.column::<i64, _>(8)?;
-            Ok(Delivery {
-                anomaly: read(row)?,
-                since: from_millis(row.column(7)?),
-                attempts: attempts.try_into().map_err(|_| StoreError::Corrupt("attempts"))?,
-            })
-        };
         rows.iter().map(delivery).collect()
     }
 
@@ -105,7 +93,7 @@ impl AnomalyWrites for PostgresTransaction {
         ));
         let query =
             sqlx::query(query).bind(detection.key_id).bind(detection.kind.as_str()).bind(detection.subject());
-        let last = self.connection().optional_row(query).await?.as_ref().map(read).transpose()?;
+        let last = self.connection().optional_row(query).await?.as_ref().map(anomaly).transpose()?;
         match last.filter(|last| continues(last, &detection)) {
             Some(mut anomaly) => {
                 anomaly.detection.extend(detection);
@@ -163,7 +151,7 @@ impl PostgresTransaction {
         .bind(storable(&detection.key_name))
         .bind(to_millis(detection.first))
         .bind(to_millis(detection.last))
-        .bind(written(detection)?)
+        .bind(to_json(&detection.evidence, "evidence")?)
         .bind(anomaly.id);
         self.connection().execute(statement).await?;
         Ok(())
@@ -184,7 +172,7 @@ impl PostgresTransaction {
         .bind(storable(&detection.key_name))
         .bind(to_millis(detection.first))
         .bind(to_millis(detection.last))
-        .bind(written(&detection)?);
+        .bind(to_json(&detection.evidence, "evidence")?);
         let id = self.connection().row(statement).await?.column(0)?;
         let statement = sqlx::query(
             "INSERT INTO anomaly_totals AS stored (kind, total) VALUES ($1, 1) \
@@ -202,23 +190,4 @@ impl PostgresTransaction {
         }
         Ok(Anomaly { id, detection })
     }
-}
-
-fn written(detection: &Detection) -> Result<String> {
-    serde_json::to_string(&detection.evidence).map_err(|_| StoreError::Corrupt("evidence"))
-}
-
-fn read(row: &PgRow) -> Result<Anomaly> {
-    let evidence: &str = row.column(6)?;
-    Ok(Anomaly {
-        id: row.column(0)?,
-        detection: Detection {
-            kind: parsed(row.column(1)?, "a kind")?,
-            key_id: row.column(2)?,
-            key_name: row.column(3)?,
-            first: from_millis(row.column(4)?),
-            last: from_millis(row.column(5)?),
-            evidence: serde_json::from_str(evidence).map_err(|_| StoreError::Corrupt("evidence"))?,
-        },
-    })
 }

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use omniflow_domain::name::Name;
 use omniflow_policy::key::Environment;
 use omniflow_policy::snapshot::{ImageBuilder, ProfileNumber, ProfiledCredential};
+use omniflow_store::encoding::{Columns, allowlist, parsed, rate_limit, scopes};
 use omniflow_store::{CredentialsError, Result, StoreError};
 use sqlx::postgres::PgRow;
 
-use crate::columns::{Columns, allowlist, digest, from_millis, parsed, rate_limit, scopes, version};
 use crate::connection::Connection;
 
 /// Keys whose versions are read by one statement, which takes a few milliseconds.
@@ -32,7 +32,7 @@ struct Reader<'b> {
 /// Counts the versions of all keys.
 pub(crate) async fn version_count(connection: &mut Connection) -> Result<usize> {
     let row = connection.row(sqlx::query("SELECT count(*) FROM key_versions")).await?;
-    Ok(usize::try_from(row.column::<i64, _>(0)?).unwrap_or_default())
+    Ok(usize::try_from(row.column::<i64>(0)?).unwrap_or_default())
 }
 
 /// Adds a share of the keys to a builder: of every `parts` blocks of keys, the one with the number `part`.
@@ -65,12 +65,12 @@ impl Reader<'_> {
         }
         let (environment, profile) = self.profile(row)?;
         Ok(self.builder.add(&ProfiledCredential {
-            digest: digest(row.column(0)?)?,
+            digest: row.column(0)?,
             key_id: row.column(1)?,
-            version: version(row.column(3)?)?,
+            version: row.column(3)?,
             environment,
             revoked: row.column(4)?,
-            not_after: row.column::<Option<i64>, _>(5)?.map(from_millis),
+            not_after: row.column(5)?,
             name,
             profile,
         })?)

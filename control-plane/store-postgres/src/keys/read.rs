@@ -3,22 +3,20 @@
 use omniflow_policy::key::Environment;
 use omniflow_policy::snapshot::ImageBuilder;
 use omniflow_policy::time::UnixMillis;
-use sqlx::postgres::PgRow;
 use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
-use omniflow_domain::key::{Key, KeyOrder, KeyStatus, KeyVersion};
+use omniflow_domain::key::{Key, KeyOrder, KeyStatus};
 use omniflow_domain::time::DAY_MS;
 
 use async_trait::async_trait;
 use omniflow_domain::key::KeyReference;
+use omniflow_store::encoding::keys::{gather, key_count};
+use omniflow_store::encoding::{Columns, row_limit, to_millis};
 use omniflow_store::{CredentialsError, KeyFilter, KeyStore, Result, RotationFilter};
 
 use super::credentials;
 use crate::PostgresStore;
-use crate::columns::{
-    Columns, allowlist, digest, from_millis, parsed, rate_limit, row_limit, scopes, to_millis, version,
-};
 use crate::connection::Connection;
 use crate::text::storable;
 use crate::time_limit::in_time;
@@ -47,11 +45,7 @@ impl KeyStore for PostgresStore {
         query.push("FROM (SELECT environment, ").push(ANY_UNREVOKED).push(" AS unrevoked, (SELECT count(*)");
         query.push(ACCEPTED_AT).push_bind(to_millis(now)).push(") AS accepted FROM keys k) GROUP BY 1, 2");
         let rows = self.database.reader().await?.rows(query.build()).await?;
-        let count = |row: &PgRow| {
-            let environment = parsed(row.column(0)?, "an environment")?;
-            Ok((environment, parsed(row.column(1)?, "a status")?, row.column::<i64, _>(2)?.cast_unsigned()))
-        };
-        rows.iter().map(count).collect()
+        rows.iter().map(key_count).collect()
     }
 
     async fn key(&self, reference: &KeyReference) -> Result<Option<Key>> {
@@ -232,7 +226,7 @@ async fn is_rare(scanner: &mut Connection, text: &str) -> Result<bool> {
         "SELECT count(*) FROM (SELECT 1 FROM keys WHERE lower(name) LIKE $1 OR lower(description) LIKE $1 LIMIT $2) k",
     );
     let row = scanner.row(counted.bind(pattern(text)).bind(FEW + 1)).await?;
-    Ok(row.column::<i64, _>(0)? <= FEW)
+    Ok(row.column::<i64>(0)? <= FEW)
 }
 
 /// The pattern of a text anywhere in another one, both in lower case. Only ASCII letters have a lower case here, as in the
@@ -251,47 +245,4 @@ pub(crate) async fn find(connection: &mut Connection, reference: &KeyReference) 
     };
     query.push(" ORDER BY v.version");
     Ok(gather(&connection.rows(query.build()).await?)?.pop())
-}
-
-/// Collects keys from joined rows, in which the versions of a key are consecutive.
-fn gather(rows: &[PgRow]) -> Result<Vec<Key>> {
-    let mut keys: Vec<Key> = Vec::new();
-    for row in rows {
-        let id: Uuid = row.column(0)?;
-        let version = read_version(row)?;
-        match keys.last_mut() {
-            Some(key) if key.id == id => key.versions.push(version),
-            _ => keys.push(read_key(row, id, version)?),
-        }
-    }
-    Ok(keys)
-}
-
-fn read_key(row: &PgRow, id: Uuid, version: KeyVersion) -> Result<Key> {
-    Ok(Key {
-        id,
-        name: parsed(row.column(1)?, "the name of a key")?,
-        environment: parsed(row.column(2)?, "an environment")?,
-        scopes: scopes(row.column(3)?)?,
-        rate_limit: rate_limit(row.column(4)?, row.column(5)?, row.column(6)?)?,
-        ip_allowlist: allowlist(row.column(7)?)?,
-        description: row.column(8)?,
-        created_by: row.column(9)?,
-        created_at: from_millis(row.column(10)?),
-        expires_at: row.column::<Option<i64>, _>(11)?.map(from_millis),
-        revision: row.column::<i64, _>(12)?.cast_unsigned(),
-        versions: vec![version],
-    })
-}
-
-fn read_version(row: &PgRow) -> Result<KeyVersion> {
-    Ok(KeyVersion {
-        version: version(row.column(13)?)?,
-        digest: digest(row.column(14)?)?,
-        hint: row.column(15)?,
-        created_at: from_millis(row.column(16)?),
-        expires_at: row.column::<Option<i64>, _>(17)?.map(from_millis),
-        revoked_at: row.column::<Option<i64>, _>(18)?.map(from_millis),
-        imported: row.column(19)?,
-    })
 }

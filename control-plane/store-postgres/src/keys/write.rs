@@ -10,10 +10,10 @@ use omniflow_domain::name::Name;
 
 use async_trait::async_trait;
 use omniflow_domain::key::KeyReference;
+use omniflow_store::encoding::{Columns, digest_bytes, joined_networks, to_millis};
 use omniflow_store::{KeyWrites, Result};
 
 use super::read::find;
-use crate::columns::{Columns, digest_bytes, joined_networks, to_millis};
 use crate::transaction::PostgresTransaction;
 
 /// Rows in one statement. With 13 values each they stay below the protocol's limit of 65,535.
@@ -33,7 +33,7 @@ impl KeyWrites for PostgresTransaction {
                     .bind(digest_bytes(digest)),
             )
             .await?;
-        Ok(row.column(0)?)
+        row.column(0)
     }
 
     async fn key_name_is_taken(&mut self, name: &Name) -> Result<bool> {
@@ -44,7 +44,7 @@ impl KeyWrites for PostgresTransaction {
                     .bind(name.as_str().to_owned()),
             )
             .await?;
-        Ok(row.column(0)?)
+        row.column(0)
     }
 
     async fn insert_keys(&mut self, keys: &[Key]) -> Result<()> {

@@ -1,13 +1,12 @@
 //! Calls of a key by address, method, endpoint and reason.
 
 use omniflow_domain::key_use::CallGroup;
-use omniflow_policy::denial::Outcome;
 use omniflow_policy::time::UnixMillis;
-use omniflow_store::{Result, StoreError};
-use sqlx::postgres::PgRow;
+use omniflow_store::Result;
+use omniflow_store::encoding::request_log::call_group;
+use omniflow_store::encoding::{saturated, to_millis};
 use uuid::Uuid;
 
-use crate::columns::{Columns, address, from_millis, saturated, to_millis};
 use crate::database::Database;
 
 /// One scan over the calls of the key, in the order of the index.
@@ -25,18 +24,6 @@ impl Database {
     ) -> Result<Vec<CallGroup>> {
         let query = sqlx::query(QUERY).bind(key).bind(to_millis(from)).bind(saturated(limit));
         let rows = self.scanner().await?.rows(query).await?;
-        rows.iter().map(read).collect()
+        rows.iter().map(call_group).collect()
     }
-}
-
-fn read(row: &PgRow) -> Result<CallGroup> {
-    Ok(CallGroup {
-        address: row.column::<Option<&[u8]>, _>(0)?.map(address).transpose()?,
-        method: row.column(1)?,
-        endpoint: row.column(2)?,
-        outcome: Outcome::from_reason(row.column(3)?).ok_or(StoreError::Corrupt("a reason"))?,
-        calls: row.column::<i64, _>(4)?.cast_unsigned(),
-        first: from_millis(row.column(5)?),
-        last: from_millis(row.column(6)?),
-    })
 }

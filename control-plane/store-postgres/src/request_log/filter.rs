@@ -4,9 +4,9 @@ use omniflow_domain::audit::Decision;
 use omniflow_domain::audit_query::{AuditFilter, AuditPosition};
 use omniflow_domain::key::KeyReference;
 use omniflow_policy::denial::Outcome;
+use omniflow_store::encoding::{address_bytes, to_millis};
 use sqlx::{Postgres, QueryBuilder};
 
-use crate::columns::{address_bytes, to_millis};
 use crate::text::storable;
 
 /// Adds the conditions of a filter.

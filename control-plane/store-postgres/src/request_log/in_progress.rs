@@ -4,13 +4,12 @@ use omniflow_domain::audit::CallInProgress;
 use omniflow_domain::gateway::GatewayId;
 use omniflow_domain::key::KeyReference;
 use omniflow_policy::audit::AuditSource;
+use omniflow_store::encoding::request_log::call_in_progress;
+use omniflow_store::encoding::{address_bytes, row_limit, saturated, to_millis};
 use omniflow_store::ingest::Arrival;
 use omniflow_store::{MAX_CALLS_IN_PROGRESS, Result};
-use sqlx::postgres::PgRow;
 use sqlx::{Postgres, QueryBuilder};
 
-use super::list::{read_key, unsigned};
-use crate::columns::{Columns, address, address_bytes, from_millis, row_limit, saturated, to_millis};
 use crate::database::Database;
 use crate::text::storable;
 use crate::transaction::PostgresTransaction;
@@ -38,7 +37,7 @@ impl Database {
         }
         query.push(" ORDER BY id DESC LIMIT ").push_bind(row_limit(limit));
         let rows = self.scanner().await?.rows(query.build()).await?;
-        rows.iter().map(read).collect()
+        rows.iter().map(call_in_progress).collect()
     }
 }
 
@@ -136,20 +135,4 @@ impl PostgresTransaction {
         self.connection().execute(statement).await?;
         Ok(())
     }
-}
-
-fn read(row: &PgRow) -> Result<CallInProgress> {
-    Ok(CallInProgress {
-        id: row.column(0)?,
-        time: from_millis(row.column(1)?),
-        gateway: row.column(2)?,
-        key: read_key(row)?,
-        method: row.column(7)?,
-        endpoint: row.column(8)?,
-        path: row.column(9)?,
-        status: unsigned(row.column::<i32, _>(10)?, "a status")?,
-        source_ip: row.column::<Option<&[u8]>, _>(11)?.map(address).transpose()?,
-        request_id: row.column(12)?,
-        is_lost: row.column::<Option<&str>, _>(13)?.is_some(),
-    })
 }

@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use omniflow_domain::gateway::GatewayId;
 use omniflow_domain::payload::SealedPayload;
-use omniflow_policy::audit::{AuditBatch, AuditItem, AuditRecord, AuditSource, ReportedGapCause};
+use omniflow_policy::audit::{AuditBatch, AuditRecord, AuditSource};
 use omniflow_policy::time::UnixMillis;
-use omniflow_store::ingest::{Arrival, StreamPlace};
+use omniflow_store::encoding::gateways::stream_place;
+use omniflow_store::encoding::to_millis;
+use omniflow_store::ingest::{Arrival, StreamPlace, prepare, reports_crash};
 use omniflow_store::{IngestError, Ingested, RequestLogWrites, Result};
 
 use super::rows::RecordRows;
-use crate::columns::{Columns, from_millis, to_millis};
 use crate::partitions::days_of;
 use crate::text::storable;
 use crate::transaction::PostgresTransaction;
@@ -27,10 +28,7 @@ impl RequestLogWrites for PostgresTransaction {
         latest: UnixMillis,
     ) -> std::result::Result<Ingested, IngestError> {
         self.set_ingest();
-        for item in &mut batch.items {
-            item.clamp_times(latest);
-        }
-        batch.items.sort_by_key(AuditItem::sequence);
+        prepare(&mut batch, latest);
         batch.source.gateway = storable(&batch.source.gateway).into_owned();
         let source = &batch.source;
         let mut place = self.stream_place(source).await?;
@@ -41,21 +39,14 @@ impl RequestLogWrites for PostgresTransaction {
             self.set_stream_place(source, place.next_sequence, last_time, arrival.since).await?;
         }
         self.update_calls_in_progress(source, &arrival).await?;
-        let is_crash_report = batch
-            .items
-            .iter()
-            .any(|item| matches!(item, AuditItem::Gap(gap) if gap.cause == ReportedGapCause::VmLost));
-        if is_crash_report {
+        if reports_crash(&batch.items) {
             self.mark_calls_of_vm_lost(source).await?;
         }
         self.note_uses(&arrival, latest).await?;
         self.roll_up(&arrival.records, &arrival.aggregated).await?;
         let missing = arrival.missing();
         let withdrawn = match batch.delivery {
-            Some(mut progress) => {
-                progress.clamp_times(latest);
-                self.record_report(source, &progress, heard_at).await?
-            }
+            Some(progress) => self.record_report(source, &progress, heard_at).await?,
             None => None,
         };
         Ok(Ingested { missing, withdrawn })
@@ -98,13 +89,7 @@ impl PostgresTransaction {
         .bind(&source.gateway)
         .bind(String::from(source.incarnation))
         .bind(String::from(source.vm));
-        Ok(match self.connection().optional_row(query).await? {
-            Some(row) => StreamPlace {
-                next_sequence: row.column::<i64, _>(0)?.cast_unsigned(),
-                last_time: Some(from_millis(row.column(1)?)),
-            },
-            None => StreamPlace::default(),
-        })
+        stream_place(self.connection().optional_row(query).await?.as_ref())
     }
 
     async fn set_stream_place(

@@ -21,18 +21,19 @@ use omniflow_domain::key::KeyReference;
 use omniflow_domain::key_use::CallGroup;
 use omniflow_domain::stats::Dimension;
 use omniflow_policy::time::UnixMillis;
+use omniflow_store::encoding::request_log::{entry, recorded_call};
 use omniflow_store::{AuditStats, AuditedUser, RequestLogStore, Result, SearchPage, Timeline};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::PostgresStore;
 use crate::time_limit::in_time;
-use list::{COLUMNS, RECORDED_COLUMNS, read, read_recorded};
+use list::{COLUMNS, RECORDED_COLUMNS};
 use search::Head;
 use users::USERS;
 
-const ENTRIES: Head<AuditEntry> = Head { columns: COLUMNS, read };
-const RECORDED: Head<RecordedCall> = Head { columns: RECORDED_COLUMNS, read: read_recorded };
+const ENTRIES: Head<AuditEntry> = Head { columns: COLUMNS, read: entry };
+const RECORDED: Head<RecordedCall> = Head { columns: RECORDED_COLUMNS, read: recorded_call };
 
 #[async_trait]
 impl RequestLogStore for PostgresStore {

@@ -6,9 +6,9 @@ use omniflow_policy::audit::{AuditKey, AuditRecord, CallAggregate, Interruption}
 use omniflow_policy::denial::Outcome;
 use omniflow_policy::time::UnixMillis;
 use omniflow_store::Result;
+use omniflow_store::encoding::{address_bytes, digest_bytes, saturated, to_millis};
 use uuid::Uuid;
 
-use crate::columns::{address_bytes, digest_bytes, saturated, to_millis};
 use crate::text::storable;
 use crate::transaction::PostgresTransaction;
 

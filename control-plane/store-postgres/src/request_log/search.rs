@@ -5,20 +5,16 @@
 //! the position to continue from. So a page costs the same in a log of any size, whatever the filter. The planner alone
 //! would not do that: if it considers matches to be frequent, it reads the whole log for them.
 
-use std::ops::RangeInclusive;
-
-use ipnet::IpNet;
 use omniflow_domain::audit_query::{AuditFilter, AuditPosition};
-use omniflow_domain::key::KeyReference;
-use omniflow_policy::denial::Outcome;
 use omniflow_policy::time::UnixMillis;
+use omniflow_store::encoding::{Columns, row_limit};
+use omniflow_store::search::{Narrowest, network_to_gather, times_of};
 use omniflow_store::{Result, SearchPage};
 use sqlx::postgres::PgRow;
 use sqlx::{Postgres, QueryBuilder};
 use tokio::time::Instant;
 
 use super::filter::{apply, apply_place};
-use crate::columns::{Columns, from_millis, row_limit};
 use crate::database::Database;
 use crate::days::windows;
 use crate::partitions::{end_of, start_of};
@@ -128,25 +124,19 @@ impl Database {
 
     /// How a filter is answered.
     async fn plan(&self, filter: &AuditFilter) -> Result<Plan> {
-        let gathered = |network: &IpNet| filter.key.is_none() && !is_wide(*network) && !is_host(*network);
-        if let Some(network) = filter.network.filter(gathered) {
+        if let Some(network) = network_to_gather(filter) {
             let mut query =
                 QueryBuilder::<Postgres>::new("SELECT count(*) FROM (SELECT FROM audit_records WHERE true");
-            apply(&mut query, &network_of(filter, network));
+            apply(&mut query, &AuditFilter { network: Some(network), ..times_of(filter) });
             query.push(" LIMIT ").push_bind(row_limit(GATHERED + 1)).push(") AS near");
             let calls: i64 = self.scanner().await?.row(query.build()).await?.column(0)?;
             if calls <= row_limit(GATHERED) {
                 return Ok(Plan::Gather);
             }
         }
-        let answered = answered(filter);
-        Ok(if conditions(&answered) == conditions(filter) { Plan::Index } else { Plan::Steps(answered) })
+        let Narrowest { answered, is_all, .. } = Narrowest::of(filter);
+        Ok(if is_all { Plan::Index } else { Plan::Steps(answered) })
     }
-}
-
-/// The network and the times of a filter.
-fn network_of(filter: &AuditFilter, network: IpNet) -> AuditFilter {
-    AuditFilter { network: Some(network), from: filter.from, to: filter.to, ..AuditFilter::default() }
 }
 
 fn page<T>(found: impl Iterator<Item = Result<T>>) -> Result<SearchPage<T>> {
@@ -174,8 +164,7 @@ fn gather_query(
     before: Option<AuditPosition>,
     limit: usize,
 ) -> QueryBuilder<Postgres> {
-    let network =
-        AuditFilter { network: filter.network, from: filter.from, to: filter.to, ..AuditFilter::default() };
+    let network = AuditFilter { network: filter.network, ..times_of(filter) };
     let mut query = QueryBuilder::<Postgres>::new("SELECT ");
     query.push(columns).push(" FROM (SELECT * FROM audit_records WHERE true");
     apply(&mut query, &network);
@@ -221,74 +210,22 @@ fn read_step<T>(read: fn(&PgRow) -> Result<T>, rows: &[PgRow], step: i64) -> Res
     let mut found = Vec::with_capacity(rows.len());
     let mut last = None;
     for row in rows {
-        if row.column("is_match")? {
+        // The columns behind those of a page.
+        let first = sqlx::Row::len(row).saturating_sub(4);
+        if row.column(first + 3)? {
             found.push(read(row)?);
         }
-        if row.column::<i64, _>("checked")? == step {
-            let time = from_millis(row.column("last_time")?);
-            last = Some(AuditPosition { time, id: row.column("last_id")? });
+        if row.column::<i64>(first)? == step {
+            last = Some(AuditPosition { time: row.column(first + 1)?, id: row.column(first + 2)? });
         }
     }
     Ok(Step { found, last })
 }
 
-/// The condition that probably matches the fewest calls, among those with an index in the order of time.
-fn answered(filter: &AuditFilter) -> AuditFilter {
-    let times = AuditFilter { from: filter.from, to: filter.to, ..AuditFilter::default() };
-    let is_one = |status: &RangeInclusive<u16>| status.start() == status.end();
-    let status = filter.status.clone().filter(is_one);
-    let network = filter.network.filter(|network| filter.key.is_none() && !is_wide(*network));
-    match (&filter.key, filter.reason, &filter.endpoint, status) {
-        (None, ..) if network.is_some_and(is_host) => AuditFilter { network, ..times },
-        (None, ..) if network.is_some() => times,
-        (Some(KeyReference::Id(id)), ..) => AuditFilter { key: Some(KeyReference::Id(*id)), ..times },
-        (Some(KeyReference::Name(name)), ..) => {
-            AuditFilter { key: Some(KeyReference::Name(name.clone())), ..times }
-        }
-        (None, Some(reason), ..) if reason != Outcome::Allowed => {
-            AuditFilter { reason: Some(reason), ..times }
-        }
-        (None, _, Some(endpoint), _) => AuditFilter { endpoint: Some(endpoint.clone()), ..times },
-        (None, _, None, Some(status)) => AuditFilter { status: Some(status), ..times },
-        (None, Some(reason), None, None) => AuditFilter { reason: Some(reason), ..times },
-        (None, None, None, None) => times,
-    }
-}
-
-/// How many conditions a filter has, times aside.
-fn conditions(filter: &AuditFilter) -> usize {
-    [
-        filter.key.is_some(),
-        filter.environment.is_some(),
-        filter.endpoint.is_some(),
-        filter.method.is_some(),
-        filter.status.is_some(),
-        filter.grpc_status.is_some(),
-        filter.decision.is_some(),
-        filter.reason.is_some(),
-        filter.network.is_some(),
-    ]
-    .into_iter()
-    .filter(|is_stated| *is_stated)
-    .count()
-}
-
-/// Whether a network is so large that its calls are found faster by scanning the log than by address.
-fn is_wide(network: IpNet) -> bool {
-    match network {
-        IpNet::V4(v4) => v4.prefix_len() < 16,
-        IpNet::V6(v6) => v6.prefix_len() < 32,
-    }
-}
-
-/// Whether a network is one address.
-fn is_host(network: IpNet) -> bool {
-    network.prefix_len() == network.max_prefix_len()
-}
-
 #[cfg(test)]
 mod tests {
-    use omniflow_policy::denial::Denial;
+    use omniflow_domain::key::KeyReference;
+    use omniflow_policy::denial::{Denial, Outcome};
     use omniflow_store::contract::fixtures::{DAY, START, ingest, record};
     use uuid::Uuid;
 

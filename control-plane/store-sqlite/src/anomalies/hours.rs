@@ -1,14 +1,13 @@
 //! Reads the sums from which anomalies are detected: hours that have changed, and the history before them.
 
 use sqlx::SqliteConnection;
-use sqlx::sqlite::SqliteRow;
-use uuid::Uuid;
 
+use omniflow_store::encoding::anomalies::{ended_use, history_of, key_hour, network_period, present};
+use omniflow_store::encoding::{Columns, row_limit, saturated};
 use omniflow_store::{ChangedHour, EvaluationCursor, Result, StoreError};
 
-use crate::columns::{Columns, from_millis, row_limit, saturated};
-use omniflow_domain::anomaly::{AnomalyKind, Detection, Evidence, MAX_NAMED, Network};
-use omniflow_domain::detection::{HISTORY_HOURS, HOUR_MS, History, KeyHour, Present};
+use omniflow_domain::anomaly::MAX_NAMED;
+use omniflow_domain::detection::{HISTORY_HOURS, HOUR_MS, History, Present};
 use omniflow_domain::time::DAY_MS;
 
 const HOURS: &str = "SELECT hour, calls, unauthorized, forbidden, missing, limited, other_errors, grpc_errors, places, \
@@ -45,9 +44,7 @@ pub(crate) async fn changed_hours(
         .fetch_all(&mut *connection)
         .await
         .map_err(StoreError::backend)?;
-        let read =
-            |row: &SqliteRow| Network::from_prefix(row.column(0)?).ok_or(StoreError::Corrupt("a network"));
-        present.new_networks = networks.iter().map(read).collect::<Result<_>>()?;
+        present.new_networks = networks.iter().map(|row| row.column(0)).collect::<Result<_>>()?;
         changed.push(ChangedHour::Hour(present));
     }
     let ended = sqlx::query(
@@ -78,16 +75,12 @@ pub(crate) async fn history(connection: &mut SqliteConnection, present: &mut Pre
         .fetch_all(&mut *connection)
         .await
         .map_err(StoreError::backend)?;
-    let hours = rows.iter().map(counts).collect::<Result<_>>()?;
+    let hours = rows.iter().map(key_hour).collect::<Result<_>>()?;
     let row = sqlx::query("SELECT min(hour) FROM key_hours WHERE key_id = ?").bind(present.key_id);
-    let since =
-        row.fetch_one(&mut *connection).await.map_err(StoreError::backend)?.column::<Option<i64>, _>(0)?;
-    let since = since.map_or(hour, i64::cast_unsigned);
-    let (_, end) = bounds(hour);
-    // On the first day of a key every network is new.
-    let complete_from = (since * HOUR_MS).saturating_add(DAY_MS);
-    let from = complete_from.max(end.saturating_sub((HISTORY_HOURS + 24) * HOUR_MS));
-    let rows = sqlx::query(
+    let since = row.fetch_one(&mut *connection).await.map_err(StoreError::backend)?;
+    let since = since.column::<Option<u64>>(0)?.unwrap_or(hour);
+    let (from, end) = network_period(hour, since);
+    let networks = sqlx::query(
         "SELECT (? - first_time - 1) / ? AS day, count(*) FROM key_networks \
          WHERE key_id = ? AND first_time >= ? AND first_time < ? GROUP BY day",
     )
@@ -99,71 +92,11 @@ pub(crate) async fn history(connection: &mut SqliteConnection, present: &mut Pre
     .fetch_all(&mut *connection)
     .await
     .map_err(StoreError::backend)?;
-    let mut new_networks = Vec::with_capacity(rows.len());
-    for row in rows {
-        let count = row.column::<i64, _>(1)?.cast_unsigned();
-        match row.column::<i64, _>(0)? {
-            0 => present.new_in_a_day = count,
-            _ => new_networks.push(count),
-        }
-    }
-    Ok(History { since, hours, new_networks })
+    history_of(present, since, hours, &networks)
 }
 
 /// The start and the end of an hour.
 fn bounds(hour: u64) -> (u64, u64) {
     let from = hour.saturating_mul(HOUR_MS);
     (from, from.saturating_add(HOUR_MS))
-}
-
-fn count(row: &SqliteRow, column: usize) -> Result<u64> {
-    Ok(row.column::<i64, _>(column)?.cast_unsigned())
-}
-
-fn counts(row: &SqliteRow) -> Result<KeyHour> {
-    Ok(KeyHour {
-        hour: count(row, 0)?,
-        calls: count(row, 1)?,
-        errors: [
-            count(row, 2)?,
-            count(row, 3)?,
-            count(row, 4)?,
-            count(row, 5)?,
-            count(row, 6)?,
-            count(row, 7)?,
-        ],
-        places: count(row, 8)?,
-    })
-}
-
-fn present(row: &SqliteRow) -> Result<Present> {
-    Ok(Present {
-        key_id: row.column::<Uuid, _>(9)?,
-        key_name: row.column(10)?,
-        first: from_millis(row.column(11)?),
-        last: from_millis(row.column(12)?),
-        counts: counts(row)?,
-        new_networks: Vec::new(),
-        new_in_a_day: 0,
-    })
-}
-
-fn ended_use(row: &SqliteRow) -> Result<ChangedHour> {
-    Ok(ChangedHour::Ended(Detection {
-        kind: AnomalyKind::UsedAfterEnd,
-        key_id: row.column(0)?,
-        key_name: row.column(3)?,
-        first: from_millis(row.column(4)?),
-        last: from_millis(row.column(5)?),
-        evidence: Evidence {
-            observed: count(row, 6)?,
-            expected: None,
-            bound: 1,
-            history_days: None,
-            networks: Vec::new(),
-            status: None,
-            version: row.column(1)?,
-            reason: row.column(2)?,
-        },
-    }))
 }

@@ -3,7 +3,6 @@
 mod hours;
 
 use omniflow_policy::time::UnixMillis;
-use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite};
 
 use omniflow_domain::anomaly::{Anomaly, AnomalyKind, Detection};
@@ -13,12 +12,13 @@ use async_trait::async_trait;
 use omniflow_domain::anomaly::AnomalyFilter;
 use omniflow_domain::key::KeyReference;
 use omniflow_store::anomalies::continues;
+use omniflow_store::encoding::anomalies::{anomaly, anomaly_total, delivery};
+use omniflow_store::encoding::{Columns, row_limit, saturated, to_json, to_millis};
 use omniflow_store::{
     AnomalyStore, AnomalyWrites, ChangedHour, Delivery, EvaluationCursor, Result, StoreError,
 };
 
 use crate::SqliteStore;
-use crate::columns::{Columns, from_millis, parsed, row_limit, saturated, to_millis};
 use crate::database::SqliteTransaction;
 
 const COLUMNS: &str = "SELECT id, kind, key_id, key_name, first_time, last_time, evidence FROM anomalies ";
@@ -50,7 +50,7 @@ impl AnomalyStore for SqliteStore {
         query.push(" ORDER BY id DESC LIMIT ").push_bind(row_limit(limit));
         let rows =
             query.build().fetch_all(&mut *self.audit.reader().await?).await.map_err(StoreError::backend)?;
-        rows.iter().map(read).collect()
+        rows.iter().map(anomaly).collect()
     }
 
     async fn anomaly_totals(&self) -> Result<Vec<(AnomalyKind, u64)>> {
@@ -58,10 +58,7 @@ impl AnomalyStore for SqliteStore {
             .fetch_all(&mut *self.audit.reader().await?)
             .await
             .map_err(StoreError::backend)?;
-        let read = |row: &SqliteRow| {
-            Ok((parsed(row.column(0)?, "a kind")?, row.column::<i64, _>(1)?.cast_unsigned()))
-        };
-        rows.iter().map(read).collect()
+        rows.iter().map(anomaly_total).collect()
     }
 
     async fn waiting_deliveries(&self) -> Result<u64> {
@@ -69,7 +66,7 @@ impl AnomalyStore for SqliteStore {
             .fetch_one(&mut *self.audit.reader().await?)
             .await
             .map_err(StoreError::backend)?;
-        Ok(row.column::<i64, _>(0)?.cast_unsigned())
+        row.column(0)
     }
 
     async fn due_deliveries(&self, now: UnixMillis, limit: usize) -> Result<Vec<Delivery>> {
@@ -82,9 +79,6 @@ impl AnomalyStore for SqliteStore {
         .fetch_all(&mut *self.audit.reader().await?)
         .await
         .map_err(StoreError::backend)?;
-        let delivery = |row: &SqliteRow| {
-            Ok(Delivery { anomaly: read(row)?, since: from_millis(row.column(7)?), attempts: row.column(8)? })
-        };
         rows.iter().map(delivery).collect()
     }
 
@@ -114,7 +108,7 @@ impl AnomalyWrites for SqliteTransaction {
             .fetch_optional(self.connection())
             .await
             .map_err(StoreError::backend)?;
-        let last = last.as_ref().map(read).transpose()?;
+        let last = last.as_ref().map(anomaly).transpose()?;
         match last.filter(|last| continues(last, &detection)) {
             Some(mut anomaly) => {
                 anomaly.detection.extend(detection);
@@ -175,7 +169,7 @@ impl SqliteTransaction {
         .bind(detection.key_name.clone())
         .bind(to_millis(detection.first))
         .bind(to_millis(detection.last))
-        .bind(written(detection)?)
+        .bind(to_json(&detection.evidence, "evidence")?)
         .bind(anomaly.id)
         .execute(self.connection())
         .await
@@ -198,7 +192,7 @@ impl SqliteTransaction {
         .bind(detection.key_name.clone())
         .bind(to_millis(detection.first))
         .bind(to_millis(detection.last))
-        .bind(written(&detection)?)
+        .bind(to_json(&detection.evidence, "evidence")?)
         .execute(self.connection())
         .await
         .map_err(StoreError::backend)?;
@@ -223,23 +217,4 @@ impl SqliteTransaction {
         }
         Ok(Anomaly { id, detection })
     }
-}
-
-fn written(detection: &Detection) -> Result<String> {
-    serde_json::to_string(&detection.evidence).map_err(|_| StoreError::Corrupt("evidence"))
-}
-
-fn read(row: &SqliteRow) -> Result<Anomaly> {
-    let evidence: &str = row.column(6)?;
-    Ok(Anomaly {
-        id: row.column(0)?,
-        detection: Detection {
-            kind: parsed(row.column(1)?, "a kind")?,
-            key_id: row.column(2)?,
-            key_name: row.column(3)?,
-            first: from_millis(row.column(4)?),
-            last: from_millis(row.column(5)?),
-            evidence: serde_json::from_str(evidence).map_err(|_| StoreError::Corrupt("evidence"))?,
-        },
-    })
 }

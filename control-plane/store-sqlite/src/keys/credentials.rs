@@ -8,11 +8,11 @@ use std::collections::HashMap;
 
 use omniflow_policy::key::Environment;
 use omniflow_policy::snapshot::{ImageBuilder, ProfileNumber, ProfiledCredential};
+use omniflow_store::encoding::{Columns, allowlist, digest, from_millis, parsed, rate_limit, scopes};
 use omniflow_store::{CredentialsError, Result, StoreError};
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
-use crate::columns::{Columns, allowlist, digest, from_millis, parsed, rate_limit, scopes};
 use omniflow_domain::name::Name;
 
 /// Keys whose versions are read as one value: some 600 KB.
@@ -49,7 +49,7 @@ pub(crate) async fn version_count(connection: &mut SqliteConnection) -> Result<u
         .fetch_one(connection)
         .await
         .map_err(StoreError::backend)?;
-    Ok(usize::try_from(row.column::<i64, _>(0)?).unwrap_or_default())
+    Ok(usize::try_from(row.column::<i64>(0)?).unwrap_or_default())
 }
 
 /// Adds a share of the keys to a builder: of every `parts` blocks of keys, the one with the number `part`.
@@ -73,7 +73,7 @@ pub(crate) async fn read_credentials(
             .fetch_one(&mut *connection)
             .await
             .map_err(StoreError::backend)?;
-        reader.read(row.column::<Option<&[u8]>, _>(0)?.unwrap_or_default())?;
+        reader.read(row.column::<Option<&[u8]>>(0)?.unwrap_or_default())?;
     }
     Ok(())
 }

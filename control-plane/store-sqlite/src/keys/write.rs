@@ -10,10 +10,10 @@ use omniflow_domain::name::Name;
 
 use async_trait::async_trait;
 use omniflow_domain::key::KeyReference;
+use omniflow_store::encoding::{Columns, digest_bytes, joined_networks, to_millis};
 use omniflow_store::{KeyWrites, Result, StoreError};
 
 use super::read::find;
-use crate::columns::{Columns, digest_bytes, joined_networks, to_millis};
 use crate::database::SqliteTransaction;
 
 /// Rows in one statement. With 13 values each they stay below SQLite's limit of 32,766.
@@ -31,7 +31,7 @@ impl KeyWrites for SqliteTransaction {
             .fetch_one(self.connection())
             .await
             .map_err(StoreError::backend)?;
-        Ok(row.column(0)?)
+        row.column(0)
     }
 
     async fn key_name_is_taken(&mut self, name: &Name) -> Result<bool> {
@@ -40,7 +40,7 @@ impl KeyWrites for SqliteTransaction {
             .fetch_one(self.connection())
             .await
             .map_err(StoreError::backend)?;
-        Ok(row.column(0)?)
+        row.column(0)
     }
 
     async fn insert_keys(&mut self, keys: &[Key]) -> Result<()> {

@@ -1,14 +1,13 @@
 //! Calls of a key by address, method, endpoint and reason.
 
-use omniflow_policy::denial::Outcome;
 use omniflow_policy::time::UnixMillis;
-use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use omniflow_domain::key_use::CallGroup;
+use omniflow_store::encoding::request_log::call_group;
+use omniflow_store::encoding::{saturated, to_millis};
 use omniflow_store::{Result, StoreError};
 
-use crate::columns::{Columns, address, from_millis, saturated, to_millis};
 use crate::database::Database;
 
 /// One scan over the calls of the key, in the order of the index.
@@ -31,20 +30,8 @@ impl Database {
             .fetch_all(&mut *self.reader().await?)
             .await
             .map_err(StoreError::backend)?;
-        rows.iter().map(read).collect()
+        rows.iter().map(call_group).collect()
     }
-}
-
-fn read(row: &SqliteRow) -> Result<CallGroup> {
-    Ok(CallGroup {
-        address: row.column::<Option<&[u8]>, _>(0)?.map(address).transpose()?,
-        method: row.column(1)?,
-        endpoint: row.column(2)?,
-        outcome: Outcome::from_reason(row.column(3)?).ok_or(StoreError::Corrupt("a reason"))?,
-        calls: row.column::<i64, _>(4)?.cast_unsigned(),
-        first: from_millis(row.column(5)?),
-        last: from_millis(row.column(6)?),
-    })
 }
 
 #[cfg(test)]

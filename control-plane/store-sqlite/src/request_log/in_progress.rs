@@ -3,14 +3,13 @@
 use omniflow_domain::audit::CallInProgress;
 use omniflow_domain::gateway::GatewayId;
 use omniflow_domain::key::KeyReference;
-use omniflow_policy::audit::{AuditKey, AuditSource};
+use omniflow_policy::audit::AuditSource;
+use omniflow_store::encoding::request_log::call_in_progress;
+use omniflow_store::encoding::{address_bytes, row_limit, saturated, to_millis};
 use omniflow_store::ingest::Arrival;
 use omniflow_store::{MAX_CALLS_IN_PROGRESS, Result, StoreError};
-use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite};
-use uuid::Uuid;
 
-use crate::columns::{Columns, address, address_bytes, from_millis, parsed, row_limit, saturated, to_millis};
 use crate::database::{Database, SqliteTransaction};
 
 const COLUMNS: &str = "SELECT id, time, gateway, key_id, key_name, key_version, environment, method, endpoint, path, \
@@ -36,7 +35,7 @@ impl Database {
         }
         query.push(" ORDER BY id DESC LIMIT ").push_bind(row_limit(limit));
         let rows = query.build().fetch_all(&mut *self.scanner().await?).await.map_err(StoreError::backend)?;
-        rows.iter().map(read).collect()
+        rows.iter().map(call_in_progress).collect()
     }
 }
 
@@ -128,29 +127,4 @@ impl SqliteTransaction {
         .map_err(StoreError::backend)?;
         Ok(())
     }
-}
-
-fn read(row: &SqliteRow) -> Result<CallInProgress> {
-    let key = match row.column::<Option<Uuid>, _>(3)? {
-        Some(id) => Some(AuditKey {
-            id,
-            name: row.column(4)?,
-            version: row.column(5)?,
-            environment: parsed(row.column(6)?, "the environment of a call in progress")?,
-        }),
-        None => None,
-    };
-    Ok(CallInProgress {
-        id: row.column(0)?,
-        time: from_millis(row.column(1)?),
-        gateway: row.column(2)?,
-        key,
-        method: row.column(7)?,
-        endpoint: row.column(8)?,
-        path: row.column(9)?,
-        status: row.column(10)?,
-        source_ip: row.column::<Option<&[u8]>, _>(11)?.map(address).transpose()?,
-        request_id: row.column(12)?,
-        is_lost: row.column::<Option<&str>, _>(13)?.is_some(),
-    })
 }

@@ -5,19 +5,15 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use omniflow_domain::audit::GapCause;
 use omniflow_domain::payload::SealedPayload;
-use omniflow_policy::audit::{
-    AuditBatch, AuditItem, AuditRecord, AuditSource, CallAggregate, Interruption, ReportedGapCause,
-};
-use omniflow_policy::denial::Outcome;
+use omniflow_policy::audit::{AuditBatch, AuditRecord, AuditSource, CallAggregate, Interruption};
 use omniflow_policy::gateway::Incarnation;
 use omniflow_policy::time::UnixMillis;
-use omniflow_store::ingest::{Arrival, Missing, StreamPlace};
-use omniflow_store::rollup::KeyCalls;
+use omniflow_store::encoding::gateways::stream_place;
+use omniflow_store::encoding::{address_bytes, digest_bytes, saturated, to_millis};
+use omniflow_store::ingest::{Arrival, Missing, StreamPlace, last_uses, prepare, reports_crash};
 use omniflow_store::{IngestError, Ingested, RequestLogWrites, Result, StoreError};
 use sqlx::{QueryBuilder, Sqlite};
-use uuid::Uuid;
 
-use crate::columns::{Columns, address_bytes, digest_bytes, from_millis, saturated, to_millis};
 use crate::database::SqliteTransaction;
 
 /// Rows in the larger of the two statements that insert records. Both stay prepared, whatever the size of a batch.
@@ -33,10 +29,7 @@ impl RequestLogWrites for SqliteTransaction {
         latest: UnixMillis,
     ) -> std::result::Result<Ingested, IngestError> {
         self.set_ingest();
-        for item in &mut batch.items {
-            item.clamp_times(latest);
-        }
-        batch.items.sort_by_key(AuditItem::sequence);
+        prepare(&mut batch, latest);
         let source = &batch.source;
         let mut place = self.stream_place(source).await?;
         let before = place.next_sequence;
@@ -60,21 +53,14 @@ impl RequestLogWrites for SqliteTransaction {
             self.set_stream_place(source, place.next_sequence, last_time, arrival.since).await?;
         }
         self.update_calls_in_progress(source, &arrival).await?;
-        let is_crash_report = batch
-            .items
-            .iter()
-            .any(|item| matches!(item, AuditItem::Gap(gap) if gap.cause == ReportedGapCause::VmLost));
-        if is_crash_report {
+        if reports_crash(&batch.items) {
             self.mark_calls_of_vm_lost(source).await?;
         }
         self.note_uses(&arrival, latest).await?;
         self.roll_up(&arrival.records, &arrival.aggregated).await?;
         let missing = arrival.missing();
         let withdrawn = match batch.delivery {
-            Some(mut progress) => {
-                progress.clamp_times(latest);
-                self.record_report(source, &progress, heard_at).await?
-            }
+            Some(progress) => self.record_report(source, &progress, heard_at).await?,
             None => None,
         };
         Ok(Ingested { missing, withdrawn })
@@ -92,13 +78,7 @@ impl SqliteTransaction {
         .fetch_optional(self.connection())
         .await
         .map_err(StoreError::backend)?;
-        Ok(match row {
-            Some(row) => StreamPlace {
-                next_sequence: row.column::<i64, _>(0)?.cast_unsigned(),
-                last_time: Some(from_millis(row.column(1)?)),
-            },
-            None => StreamPlace::default(),
-        })
+        stream_place(row.as_ref())
     }
 
     async fn set_stream_place(
@@ -265,15 +245,7 @@ impl SqliteTransaction {
     /// Updates the time of the last allowed call of each key version, calls in progress included. Corrects stored times after `latest`, which a wrong clock
     /// caused.
     async fn note_uses(&mut self, arrival: &Arrival<'_>, latest: UnixMillis) -> Result<()> {
-        let mut uses: HashMap<(Uuid, u16), UnixMillis> = HashMap::new();
-        let in_progress = arrival.in_progress.iter().map(|call| &call.record);
-        let records = arrival.records.iter().copied().chain(in_progress).filter_map(KeyCalls::of_record);
-        let aggregated = arrival.aggregated.iter().filter_map(|aggregate| KeyCalls::of_aggregate(aggregate));
-        for calls in records.chain(aggregated).filter(|calls| calls.outcome == Outcome::Allowed) {
-            let last = uses.entry((calls.key.id, calls.key.version)).or_insert(calls.last);
-            *last = (*last).max(calls.last);
-        }
-        for ((key, version), time) in uses {
+        for ((key, version), time) in last_uses(arrival) {
             sqlx::query(
                 "INSERT INTO key_last_used (key_id, version, last_used_at) VALUES (?, ?, ?) \
                  ON CONFLICT DO UPDATE SET last_used_at = min(max(last_used_at, excluded.last_used_at), ?)",

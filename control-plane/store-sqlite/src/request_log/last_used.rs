@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use omniflow_policy::time::UnixMillis;
+use omniflow_store::encoding::request_log::last_use;
 use omniflow_store::{Result, StoreError};
 use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
-use crate::columns::{Columns, from_millis};
 use crate::database::Database;
 
 impl Database {
@@ -22,6 +22,6 @@ impl Database {
         }
         query.push(")");
         let rows = query.build().fetch_all(&mut *self.reader().await?).await.map_err(StoreError::backend)?;
-        rows.iter().map(|row| Ok(((row.column(0)?, row.column(1)?), from_millis(row.column(2)?)))).collect()
+        rows.iter().map(last_use).collect()
     }
 }

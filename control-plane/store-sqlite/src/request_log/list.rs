@@ -1,24 +1,23 @@
 //! Reading the request log, newest first.
 
-use ipnet::IpNet;
-use omniflow_policy::audit::{AuditKey, Interruption};
 use omniflow_policy::denial::Outcome;
 use omniflow_policy::time::UnixMillis;
-use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite};
 
-use omniflow_domain::audit::{AggregatedCalls, AuditEntry, AuditGap, Decision, GapCause, RecordedCall};
+use omniflow_domain::audit::{AuditEntry, AuditGap, Decision, GapCause, RecordedCall};
 use omniflow_domain::audit_query::{AuditFilter, AuditPosition};
 use omniflow_domain::key::KeyReference;
+use omniflow_store::encoding::request_log;
+use omniflow_store::encoding::{Columns, address_bytes, row_limit, to_millis};
+use omniflow_store::search::is_wide;
 use omniflow_store::{Result, StoreError};
 
-use crate::columns::{Columns, address, address_bytes, digest, from_millis, parsed, row_limit, to_millis};
 use crate::database::Database;
 
 pub(crate) const COLUMNS: &str = "SELECT id, time, gateway, key_id, key_name, key_version, environment, method, endpoint, path, \
      status, reason, latency_us, source_ip, request_id, request_bytes, response_bytes, argument_hash, \
-     argument_hash_partial, aggregated_calls, first_time, \
-     EXISTS (SELECT 1 FROM audit_payloads WHERE record_id = audit_records.id), grpc_status, interruption \
+     argument_hash_partial, aggregated_calls, first_time, grpc_status, interruption, \
+     EXISTS (SELECT 1 FROM audit_payloads WHERE record_id = audit_records.id) \
      FROM audit_records ";
 
 const RECORDED_COLUMNS: &str = "SELECT id, time, key_id, key_version, method, endpoint, path, reason, \
@@ -33,7 +32,7 @@ impl Database {
     ) -> Result<Vec<AuditEntry>> {
         let mut query = page_query(COLUMNS, filter, before, limit);
         let rows = query.build().fetch_all(&mut *self.scanner().await?).await.map_err(StoreError::backend)?;
-        rows.iter().map(read).collect()
+        rows.iter().map(request_log::entry).collect()
     }
 
     pub(crate) async fn recorded_calls(
@@ -44,7 +43,7 @@ impl Database {
     ) -> Result<Vec<RecordedCall>> {
         let mut query = page_query(RECORDED_COLUMNS, filter, before, limit);
         let rows = query.build().fetch_all(&mut *self.scanner().await?).await.map_err(StoreError::backend)?;
-        rows.iter().map(read_recorded).collect()
+        rows.iter().map(request_log::recorded_call).collect()
     }
 
     pub(crate) async fn audit_entries_between(
@@ -59,7 +58,7 @@ impl Database {
         apply(&mut query, filter);
         query.push(" ORDER BY id");
         let rows = query.build().fetch_all(&mut *self.scanner().await?).await.map_err(StoreError::backend)?;
-        rows.iter().map(read).collect()
+        rows.iter().map(request_log::entry).collect()
     }
 
     pub(crate) async fn newest_record(&self) -> Result<i64> {
@@ -74,7 +73,7 @@ impl Database {
             .fetch_one(&mut *self.reader().await?)
             .await
             .map_err(StoreError::backend)?
-            .column::<i64, _>(0)?
+            .column::<i64>(0)?
             .cast_unsigned())
     }
 
@@ -83,7 +82,7 @@ impl Database {
         query.push("WHERE id = ").push_bind(id);
         let row =
             query.build().fetch_optional(&mut *self.reader().await?).await.map_err(StoreError::backend)?;
-        row.map(|row| read(&row)).transpose()
+        row.map(|row| request_log::entry(&row)).transpose()
     }
 
     pub(crate) async fn audit_gaps_between(
@@ -102,7 +101,7 @@ impl Database {
         .fetch_all(&mut *self.scanner().await?)
         .await
         .map_err(StoreError::backend)?;
-        rows.iter().map(read_gap).collect()
+        rows.iter().map(request_log::gap).collect()
     }
 
     pub(crate) async fn audit_gaps(&self, before: Option<i64>, limit: usize) -> Result<Vec<AuditGap>> {
@@ -115,7 +114,7 @@ impl Database {
         .fetch_all(&mut *self.scanner().await?)
         .await
         .map_err(StoreError::backend)?;
-        rows.iter().map(read_gap).collect()
+        rows.iter().map(request_log::gap).collect()
     }
 
     pub(crate) async fn gap_totals(&self) -> Result<Vec<(GapCause, u64, u64)>> {
@@ -123,11 +122,7 @@ impl Database {
             .fetch_all(&mut *self.reader().await?)
             .await
             .map_err(StoreError::backend)?;
-        let total = |row: &SqliteRow| {
-            let count = |column| Ok::<_, StoreError>(row.column::<i64, _>(column)?.cast_unsigned());
-            Ok((parsed(row.column(0)?, "the cause of a gap")?, count(1)?, count(2)?))
-        };
-        rows.iter().map(total).collect()
+        rows.iter().map(request_log::gap_total).collect()
     }
 }
 
@@ -213,95 +208,6 @@ pub(crate) fn apply(query: &mut QueryBuilder<Sqlite>, filter: &AuditFilter) {
     if let Some(to) = filter.to {
         query.push(" AND time < ").push_bind(to_millis(to));
     }
-}
-
-/// Whether a network is so large that its calls are found faster by scanning the log than by address.
-pub(crate) fn is_wide(network: IpNet) -> bool {
-    match network {
-        IpNet::V4(v4) => v4.prefix_len() < 16,
-        IpNet::V6(v6) => v6.prefix_len() < 32,
-    }
-}
-
-pub(crate) fn read(row: &SqliteRow) -> Result<AuditEntry> {
-    Ok(AuditEntry {
-        id: row.column(0)?,
-        time: from_millis(row.column(1)?),
-        gateway: row.column(2)?,
-        key: read_key(row)?,
-        method: row.column(7)?,
-        endpoint: row.column(8)?,
-        path: row.column(9)?,
-        status: row.column(10)?,
-        grpc_status: row.column(22)?,
-        interruption: read_interruption(row)?,
-        outcome: Outcome::from_reason(row.column(11)?).ok_or(StoreError::Corrupt("a reason"))?,
-        latency_us: row.column::<i64, _>(12)?.cast_unsigned(),
-        source_ip: row.column::<Option<&[u8]>, _>(13)?.map(address).transpose()?,
-        request_id: row.column(14)?,
-        request_bytes: row.column::<i64, _>(15)?.cast_unsigned(),
-        response_bytes: row.column::<i64, _>(16)?.cast_unsigned(),
-        argument_hash: Some(row.column::<&[u8], _>(17)?)
-            .filter(|hash| !hash.is_empty())
-            .map(digest)
-            .transpose()?,
-        argument_hash_partial: row.column(18)?,
-        has_payload: row.column(21)?,
-        aggregated: read_aggregated(row)?,
-    })
-}
-
-pub(crate) fn read_gap(row: &SqliteRow) -> Result<AuditGap> {
-    Ok(AuditGap {
-        id: row.column(0)?,
-        gateway: row.column(1)?,
-        incarnation: Some(row.column(2)?).filter(|run: &String| !run.is_empty()),
-        vm: Some(row.column(3)?).filter(|vm: &String| !vm.is_empty()),
-        from: row.column::<Option<i64>, _>(4)?.map(from_millis),
-        to: from_millis(row.column(5)?),
-        missing: row.column::<i64, _>(6)?.cast_unsigned(),
-        cause: parsed(row.column(7)?, "the cause of a gap")?,
-        is_least: row.column(8)?,
-    })
-}
-
-fn read_interruption(row: &SqliteRow) -> Result<Option<Interruption>> {
-    let name: Option<&str> = row.column(23)?;
-    let known = |name| Interruption::from_name(name).ok_or(StoreError::Corrupt("an interruption"));
-    name.map(known).transpose()
-}
-
-fn read_aggregated(row: &SqliteRow) -> Result<Option<AggregatedCalls>> {
-    let Some(calls) = row.column::<Option<i64>, _>(19)? else {
-        return Ok(None);
-    };
-    Ok(Some(AggregatedCalls { calls: calls.cast_unsigned(), first_time: from_millis(row.column(20)?) }))
-}
-
-fn read_recorded(row: &SqliteRow) -> Result<RecordedCall> {
-    Ok(RecordedCall {
-        id: row.column(0)?,
-        time: from_millis(row.column(1)?),
-        key_id: row.column(2)?,
-        version: row.column::<Option<u16>, _>(3)?.unwrap_or_default(),
-        method: row.column(4)?,
-        endpoint: row.column(5)?,
-        path: row.column(6)?,
-        outcome: Outcome::from_reason(row.column(7)?).ok_or(StoreError::Corrupt("a reason"))?,
-        calls: row.column::<i64, _>(8)?.cast_unsigned(),
-    })
-}
-
-fn read_key(row: &SqliteRow) -> Result<Option<AuditKey>> {
-    let Some(id) = row.column(3)? else {
-        return Ok(None);
-    };
-    Ok(Some(AuditKey {
-        id,
-        name: row.column(4)?,
-        version: row.column(5)?,
-        environment: parsed(row.column(6)?, "an environment")?,
-    }))
 }
 
 #[cfg(test)]

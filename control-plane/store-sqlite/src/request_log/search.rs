@@ -4,23 +4,19 @@
 //! that index, newest first and a few thousand at a time, until the page is full or the deadline passes; then the
 //! result contains the position to continue from. So a page costs the same in a log of any size, whatever the filter.
 
-use std::ops::RangeInclusive;
-
-use ipnet::IpNet;
-use omniflow_policy::denial::Outcome;
 use omniflow_policy::time::UnixMillis;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use omniflow_domain::audit::AuditEntry;
 use omniflow_domain::audit_query::{AuditFilter, AuditPosition};
-use omniflow_domain::key::KeyReference;
+use omniflow_store::encoding::request_log;
+use omniflow_store::encoding::{Columns, address_bytes, from_millis, row_limit};
+use omniflow_store::search::{Indexed, Narrowest, network_to_gather};
 use omniflow_store::{AuditedUser, Result, SearchPage, StoreError};
 
-use super::list::{COLUMNS, apply, apply_place, is_wide, page_query, read};
-use crate::columns::{Columns, address, address_bytes, from_millis, row_limit};
+use super::list::{COLUMNS, apply, apply_place, page_query};
 use crate::database::Database;
 
 /// Calls of the index that are checked at once: a few milliseconds.
@@ -31,9 +27,9 @@ const GATHERED: usize = 5_000;
 const USER_COLUMNS: &str =
     "SELECT time, key_id, key_name, endpoint, source_ip, coalesce(aggregated_calls, 1) FROM audit_records ";
 
-/// The index that a search uses, and the conditions that it answers.
-pub(crate) struct Through {
-    pub(crate) index: &'static str,
+/// How a filter is answered.
+struct Through {
+    index: &'static str,
     answered: AuditFilter,
     is_all: bool,
 }
@@ -46,7 +42,7 @@ impl Database {
         limit: usize,
         deadline: Instant,
     ) -> Result<SearchPage<AuditEntry>> {
-        self.search(COLUMNS, filter, before, limit, deadline, read).await
+        self.search(COLUMNS, filter, before, limit, deadline, request_log::entry).await
     }
 
     pub(crate) async fn search_users(
@@ -55,7 +51,7 @@ impl Database {
         limit: usize,
         deadline: Instant,
     ) -> Result<SearchPage<AuditedUser>> {
-        self.search(USER_COLUMNS, filter, None, limit, deadline, read_user).await
+        self.search(USER_COLUMNS, filter, None, limit, deadline, request_log::user).await
     }
 
     async fn search<T>(
@@ -114,8 +110,7 @@ impl Database {
     }
 
     async fn through(&self, filter: &AuditFilter) -> Result<Through> {
-        let gathered = |network: &IpNet| filter.key.is_none() && !is_wide(*network) && !is_host(*network);
-        if let Some(network) = filter.network.filter(gathered) {
+        if let Some(network) = network_to_gather(filter) {
             let (first, last) = (address_bytes(network.network()), address_bytes(network.broadcast()));
             let row = sqlx::query(
                 "SELECT count(*) FROM (SELECT 1 FROM audit_records WHERE source_ip BETWEEN ? AND ? LIMIT ?)",
@@ -124,87 +119,26 @@ impl Database {
             let calls: i64 =
                 row.fetch_one(&mut *self.scanner().await?).await.map_err(StoreError::backend)?.column(0)?;
             if calls <= row_limit(GATHERED) {
-                let index = "audit_records_source_ip";
+                let index = index_name(Indexed::Address);
                 return Ok(Through { index, answered: AuditFilter::default(), is_all: true });
             }
         }
-        Ok(Through::of(filter))
+        let Narrowest { index, answered, is_all } = Narrowest::of(filter);
+        Ok(Through { index: index_name(index), answered, is_all })
     }
 }
 
-fn read_user(row: &SqliteRow) -> Result<AuditedUser> {
-    let key: Option<Uuid> = row.column(1)?;
-    let name: Option<String> = row.column(2)?;
-    Ok(AuditedUser {
-        time: from_millis(row.column(0)?),
-        key: key.zip(name),
-        endpoint: row.column(3)?,
-        address: row.column::<Option<&[u8]>, _>(4)?.map(address).transpose()?,
-        calls: row.column::<i64, _>(5)?.cast_unsigned(),
-    })
-}
-
-/// Whether a network is one address.
-fn is_host(network: IpNet) -> bool {
-    network.prefix_len() == network.max_prefix_len()
-}
-
-// === impl Through ===
-
-impl Through {
-    /// The index of the condition that probably matches the fewest calls, among those that [`apply`] allows an index for.
-    pub(crate) fn of(filter: &AuditFilter) -> Self {
-        let times = AuditFilter { from: filter.from, to: filter.to, ..AuditFilter::default() };
-        let is_one = |status: &RangeInclusive<u16>| status.start() == status.end();
-        let status = filter.status.clone().filter(is_one);
-        let network = filter.network.filter(|network| filter.key.is_none() && !is_wide(*network));
-        let (index, answered) = match (&filter.key, filter.reason, &filter.endpoint, status) {
-            (None, ..) if network.is_some_and(is_host) => {
-                ("audit_records_source_ip", AuditFilter { network, ..times })
-            }
-            (None, ..) if network.is_some() => ("audit_records_time", times),
-            (Some(KeyReference::Id(id)), ..) => {
-                ("audit_records_key", AuditFilter { key: Some(KeyReference::Id(*id)), ..times })
-            }
-            (Some(KeyReference::Name(name)), ..) => {
-                let key = Some(KeyReference::Name(name.clone()));
-                ("audit_records_key_name", AuditFilter { key, ..times })
-            }
-            (None, Some(reason), ..) if reason != Outcome::Allowed => {
-                ("audit_records_reason", AuditFilter { reason: Some(reason), ..times })
-            }
-            (None, _, Some(endpoint), _) => {
-                ("audit_records_endpoint", AuditFilter { endpoint: Some(endpoint.clone()), ..times })
-            }
-            (None, _, None, Some(status)) => {
-                ("audit_records_status", AuditFilter { status: Some(status), ..times })
-            }
-            (None, Some(reason), None, None) => {
-                ("audit_records_reason", AuditFilter { reason: Some(reason), ..times })
-            }
-            (None, None, None, None) => ("audit_records_time", times),
-        };
-        let is_all = conditions(&answered) == conditions(filter);
-        Self { index, answered, is_all }
+/// The name of an index. [`apply`] leaves no condition to another one.
+pub(crate) fn index_name(index: Indexed) -> &'static str {
+    match index {
+        Indexed::Time => "audit_records_time",
+        Indexed::Key => "audit_records_key",
+        Indexed::KeyName => "audit_records_key_name",
+        Indexed::Reason => "audit_records_reason",
+        Indexed::Endpoint => "audit_records_endpoint",
+        Indexed::Status => "audit_records_status",
+        Indexed::Address => "audit_records_source_ip",
     }
-}
-
-/// How many conditions a filter has, times aside.
-fn conditions(filter: &AuditFilter) -> usize {
-    [
-        filter.key.is_some(),
-        filter.environment.is_some(),
-        filter.endpoint.is_some(),
-        filter.method.is_some(),
-        filter.status.is_some(),
-        filter.grpc_status.is_some(),
-        filter.decision.is_some(),
-        filter.reason.is_some(),
-        filter.network.is_some(),
-    ]
-    .into_iter()
-    .filter(|is_stated| *is_stated)
-    .count()
 }
 
 #[cfg(test)]

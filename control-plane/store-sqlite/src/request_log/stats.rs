@@ -6,26 +6,21 @@
 use std::collections::HashSet;
 
 use omniflow_policy::time::UnixMillis;
-use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
 use omniflow_domain::audit_query::AuditFilter;
-use omniflow_domain::stats::{AnswerClass, Dimension, GroupValue};
-use omniflow_domain::time::{DAY_MS, HOUR_MS};
+use omniflow_domain::stats::{Dimension, GroupValue};
+use omniflow_store::encoding::statistics::{counted, group};
+use omniflow_store::encoding::{Columns, from_millis, row_limit};
+use omniflow_store::statistics::{Span, all_groups_fit, slices, within, within_log};
 use omniflow_store::{AuditStats, Result, StoreError};
 
 use super::list::apply;
 use crate::SqliteStore;
-use crate::columns::{Columns, address, from_millis, row_limit};
 use crate::database::Database;
 
-/// The time span that is counted at once.
-const SLICE_MS: u64 = DAY_MS;
-/// The same span, if clients determine the number of groups.
-const ADDRESS_SLICE_MS: u64 = HOUR_MS;
-
-/// The first digit of the status or [`GRPC_ERROR`], three significant digits of the latency or [`AGGREGATED`], and the calls.
+/// The columns of [`counted`]. Latencies have three significant digits.
 pub(crate) const COUNTED: &str = "CASE WHEN grpc_status > 0 AND status < 400 THEN 10 ELSE status / 100 END, CASE \
      WHEN aggregated_calls IS NOT NULL THEN -1 \
      WHEN latency_us < 1000 THEN latency_us \
@@ -36,36 +31,24 @@ pub(crate) const COUNTED: &str = "CASE WHEN grpc_status > 0 AND status < 400 THE
      WHEN latency_us < 100000000 THEN latency_us / 100000 * 100000 \
      WHEN latency_us < 1000000000 THEN latency_us / 1000000 * 1000000 \
      ELSE latency_us / 10000000 * 10000000 END, sum(coalesce(aggregated_calls, 1))";
-/// Represents the unknown latency of aggregated calls.
-pub(crate) const AGGREGATED: i64 = -1;
-/// Stands for a gRPC status other than 0 with a status below 400.
-const GRPC_ERROR: i64 = 10;
 
 impl SqliteStore {
     pub(crate) async fn count_groups(
         &self,
         filter: &AuditFilter,
-        (from, to): (UnixMillis, UnixMillis),
+        span: Span,
         by: &[Dimension],
         most: usize,
     ) -> Result<AuditStats> {
         let mut stats = AuditStats::default();
-        let Some((first, last)) = self.audit.audit_span().await? else { return Ok(stats) };
-        let (from, to) = (from.max(first), UnixMillis(to.0.min(last.0.saturating_add(1))));
-        if from >= to {
-            return Ok(stats);
-        }
-        let within = AuditFilter { from: Some(from), to: Some(to), ..filter.clone() };
-        let hours = to.0.saturating_sub(from.0) / HOUR_MS + 2;
-        let all_fit = by == [Dimension::Hour] && usize::try_from(hours).is_ok_and(|hours| hours <= most);
-        let largest = if all_fit { None } else { Some(self.largest_groups(&within, by, most).await?) };
-        let slice_ms = if by.contains(&Dimension::Address) { ADDRESS_SLICE_MS } else { SLICE_MS };
-        let mut start = from;
-        while start < to {
-            let end = UnixMillis(to.0.min((start.0 / slice_ms).saturating_add(1).saturating_mul(slice_ms)));
-            let slice = AuditFilter { from: Some(start), to: Some(end), ..filter.clone() };
+        let Some(span) = within_log(span, self.audit.audit_span().await?) else { return Ok(stats) };
+        let largest = if all_groups_fit(span, by, most) {
+            None
+        } else {
+            Some(self.largest_groups(&within(filter, span), by, most).await?)
+        };
+        for slice in slices(filter, span, by) {
             self.count_slice(&slice, by, largest.as_ref(), &mut stats).await?;
-            start = end;
         }
         Ok(stats)
     }
@@ -131,29 +114,9 @@ impl SqliteStore {
         let mut sorter = self.sorter().await?;
         let rows = query.build().fetch_all(&mut *sorter).await.map_err(|error| sorter.error(error))?;
         for row in &rows {
-            let group = group(row, by)?;
-            let class = answer_class(row.column(by.len())?);
-            let latency = row.column::<i64, _>(by.len() + 1)?;
-            let latency = (latency != AGGREGATED).then(|| latency.cast_unsigned());
-            let calls = row.column::<i64, _>(by.len() + 2)?.cast_unsigned();
-            stats.total.add(class, latency, calls);
-            if largest.is_none_or(|largest| largest.contains(&group)) {
-                stats.groups.entry(group).or_default().add(class, latency, calls);
-            } else {
-                stats.other.add(class, latency, calls);
-            }
+            stats.add(group(row, by)?, counted(row, by.len())?, largest);
         }
         Ok(())
-    }
-}
-
-/// The class of calls from the first column of [`COUNTED`].
-pub(crate) fn answer_class(counted: i64) -> AnswerClass {
-    match counted {
-        4 => AnswerClass::ClientError,
-        5 => AnswerClass::ServerError,
-        GRPC_ERROR => AnswerClass::GrpcError,
-        _ => AnswerClass::Other,
     }
 }
 
@@ -177,27 +140,4 @@ fn columns(by: &[Dimension]) -> String {
 /// The first columns by number.
 fn positions(count: usize) -> String {
     (1..=count).map(|position| position.to_string()).collect::<Vec<_>>().join(", ")
-}
-
-fn group(row: &SqliteRow, by: &[Dimension]) -> Result<Vec<GroupValue>> {
-    by.iter().enumerate().map(|(column, dimension)| value(row, column, *dimension)).collect()
-}
-
-fn value(row: &SqliteRow, column: usize, dimension: Dimension) -> Result<GroupValue> {
-    let value = match dimension {
-        Dimension::Hour => {
-            let hour = row.column::<i64, _>(column)?.cast_unsigned();
-            Some(GroupValue::Hour(UnixMillis(hour.saturating_mul(HOUR_MS))))
-        }
-        Dimension::Key => row.column::<Option<Uuid>, _>(column)?.map(GroupValue::Key),
-        Dimension::Address => {
-            row.column::<Option<&[u8]>, _>(column)?.map(address).transpose()?.map(GroupValue::Address)
-        }
-        Dimension::Status => Some(GroupValue::Status(row.column(column)?)),
-        Dimension::GrpcStatus => row.column::<Option<u32>, _>(column)?.map(GroupValue::GrpcStatus),
-        Dimension::Endpoint | Dimension::Reason => {
-            row.column::<Option<String>, _>(column)?.map(GroupValue::Text)
-        }
-    };
-    Ok(value.unwrap_or(GroupValue::Nothing))
 }

@@ -6,10 +6,10 @@ use serde_json::{Map, Value};
 use sqlx::Connection as _;
 use sqlx::sqlite::SqliteRow;
 
+use omniflow_store::encoding::Columns;
 use omniflow_store::{Result, StoreError};
 
 use crate::backup::read_only;
-use crate::columns::Columns;
 
 /// The maximum number of keys, and of tokens, that the admin log names.
 const MAX_NAMED: usize = 1_000;

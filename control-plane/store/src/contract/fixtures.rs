@@ -235,3 +235,25 @@ pub async fn insert_policies(store: &dyn Store, versions: &[u64]) {
     }
     transaction.commit().await.unwrap();
 }
+
+/// Records of a key: ten quiet days, then an hour with every kind of call.
+pub fn eventful_records(key: Uuid) -> Vec<AuditRecord> {
+    let quiet = (0..240).map(|n| record(n, START - (240 - n) * HOUR, Some((key, "ci"))));
+    let loud = (240..640).map(|n| {
+        let mut record = record(n, START + (n - 240) * 1_000, Some((key, "ci")));
+        match n {
+            240..250 => record.source_ip = Some(format!("198.51.{n}.1").parse().unwrap()),
+            250..255 => record.source_ip = Some(format!("2001:db8:{n}::1").parse().unwrap()),
+            255 => record.source_ip = None,
+            300..350 => {
+                (record.status, record.outcome) = (403, Outcome::Denied(Denial::InsufficientScope));
+            }
+            350..390 => record.status = [401, 404, 409, 429][n as usize % 4],
+            393..400 => record.grpc_status = Some(n as u32 % 3),
+            390..393 => (record.status, record.outcome) = (401, Outcome::Denied(Denial::KeyRevoked)),
+            _ => {}
+        }
+        record
+    });
+    quiet.chain(loud).collect()
+}
