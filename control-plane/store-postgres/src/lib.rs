@@ -61,7 +61,7 @@ use omniflow_store::{Result, StoreMetrics};
 use database::{Database, check_server, connect};
 use migrations::migrate;
 use process_lock::{ProcessLock, take_lock};
-pub use settings::{DatabaseUrl, InvalidUrl, PostgresSettings};
+pub use settings::{DatabaseUrl, InvalidUrl, OptionsError, PostgresSettings};
 use transaction::{Kind, PostgresTransaction, Turns};
 
 /// A database with the schema of this release.
