@@ -14,8 +14,9 @@ CREATE TABLE installation (
 
 -- The process that uses the database. See process_lock.rs.
 CREATE TABLE serving_process (
-    singleton integer PRIMARY KEY CHECK (singleton = 1),
-    id        uuid    NOT NULL
+    singleton   integer PRIMARY KEY CHECK (singleton = 1),
+    id          uuid    NOT NULL,
+    last_change uuid    -- of the last transaction on keys. See last_commit.rs.
 );
 
 -- Fails if another process has taken over. Called at the begin of every transaction, under its lock.
@@ -24,6 +25,17 @@ BEGIN
     IF NOT EXISTS (SELECT FROM serving_process WHERE id = expected) THEN
         RAISE EXCEPTION 'another process uses the database' USING ERRCODE = 'OMF01';
     END IF;
+END
+$$;
+
+-- Whether the last transaction on keys is this one. Null while one is open: it may be this one, and commit. The lock is taken
+-- first, because a statement sees what was committed before it began.
+CREATE FUNCTION last_change_is(expected uuid) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(7302502, 1) THEN
+        RETURN NULL;
+    END IF;
+    RETURN EXISTS (SELECT FROM serving_process WHERE last_change = expected);
 END
 $$;
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -57,6 +58,8 @@ pub(crate) struct Database {
     sorters: Pool,
     writers: Pool,
     metrics: StoreMetrics,
+    /// Why this process must not use the database any more.
+    abandoned: OnceLock<&'static str>,
 }
 
 /// Connections for one kind of use.
@@ -85,6 +88,7 @@ impl Database {
             writers: pool(WRITERS),
             settings,
             metrics,
+            abandoned: OnceLock::new(),
         })
     }
 
@@ -122,8 +126,20 @@ impl Database {
         &self.metrics
     }
 
+    /// Makes every later use of the database fail for this reason, reads included: what this process knows is not current.
+    /// Returns the error.
+    pub(crate) fn abandon(&self, reason: &'static str) -> StoreError {
+        StoreError::Unavailable((*self.abandoned.get_or_init(|| reason)).into())
+    }
+
+    /// Fails if this process must not use the database any more.
+    fn check_use(&self) -> Result<()> {
+        self.abandoned.get().map_or(Ok(()), |reason| Err(StoreError::Unavailable((*reason).into())))
+    }
+
     /// A connection outside of the pools, without time limits of its own.
     pub(crate) async fn connect(&self) -> Result<PgConnection> {
+        self.check_use()?;
         connect(self.connect_options()?).await
     }
 
@@ -134,6 +150,7 @@ impl Database {
 
     /// Takes a connection of a pool. If the server rejects the password, it may have been changed: it is read again.
     async fn acquire(&self, pool: &Pool) -> Result<Connection> {
+        self.check_use()?;
         let connection = match pool.connections.acquire().await {
             Err(error) if is_rejected(&error) && self.settings.password_file.is_some() => {
                 let options = connect_options(&self.settings)?;
@@ -180,20 +197,30 @@ fn is_rejected(error: &sqlx::Error) -> bool {
 
 /// Establishes a connection without time limits of its own.
 pub(crate) async fn connect(options: PgConnectOptions) -> Result<PgConnection> {
-    timeout(ACQUIRE_LIMIT, options.connect())
-        .await
-        .map_err(|_| StoreError::Unavailable("no connection within the time limit".into()))?
-        .map_err(|error| backend(error, ACQUIRE_LIMIT))
+    responds_within(ACQUIRE_LIMIT, async {
+        options.connect().await.map_err(|error| backend(error, ACQUIRE_LIMIT))
+    })
+    .await
+}
+
+/// The result of an operation, for which the client does not wait longer than this, whether the server responds or not.
+pub(crate) async fn responds_within<T>(
+    limit: Duration,
+    operation: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let late = || StoreError::Unavailable(format!("no response within {limit:?}").into());
+    timeout(limit, operation).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// Checks the version of the server and the encoding of the database with this name.
 pub(crate) async fn check_server(connection: &mut PgConnection, database: String) -> Result<()> {
-    let row = sqlx::query(
+    let query = sqlx::query(
         "SELECT current_setting('server_version_num')::integer, current_setting('server_encoding')",
-    )
-    .fetch_one(connection)
-    .await
-    .map_err(|error| backend(error, ACQUIRE_LIMIT))?;
+    );
+    let row = responds_within(ACQUIRE_LIMIT, async {
+        query.fetch_one(connection).await.map_err(|error| backend(error, ACQUIRE_LIMIT))
+    })
+    .await?;
     let (version, encoding): (i64, &str) = (row.column(0)?, row.column(1)?);
     if version < OLDEST_VERSION {
         let (found, oldest) = (version / 10_000, OLDEST_VERSION / 10_000);

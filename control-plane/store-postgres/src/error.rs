@@ -13,6 +13,11 @@ const UNAVAILABLE: [&str; 8] = ["57P01", "57P02", "57P03", "57P05", "53300", "55
 /// The SQLSTATE with which the function `check_process` fails.
 const TAKEN_OVER: &str = "OMF01";
 
+/// Whether `check_process` failed because another process has taken over.
+pub(crate) fn is_takeover(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == TAKEN_OVER)
+}
+
 /// The error of a statement with this time limit.
 pub(crate) fn backend(error: sqlx::Error, limit: Duration) -> StoreError {
     let Some(database) = error.as_database_error() else {

@@ -1,12 +1,17 @@
 //! What is known about the last commit of a kind of transaction.
 //!
 //! If the network is cut during a commit, the client does not learn whether the server committed. If the change were reported
-//! as failed and is in the database, this process would publish the state before it. So the client asks the server for the
-//! outcome of the transaction: at once and, if it cannot be reached, before the next transaction begins.
+//! as failed and is in the database, this process would publish the state before it. So every change leaves its identifier
+//! in the database, and the client asks whether it is there: at once and, if the server cannot be reached, before the next
+//! transaction begins. The answer is that of the server that is asked, also after a failover: one that does not have the
+//! change does not have the identifier.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 use omniflow_store::encoding::Columns;
 use omniflow_store::{Result, StoreError};
@@ -18,72 +23,86 @@ use crate::database::Database;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The pause between two questions.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Only a new process has the state of the database again.
+const LOST: &str = "a change that was reported as failed is committed: restart omf serve";
 
-/// The outcome of the last commit.
+/// The last commit, and whether its outcome is in doubt.
 #[derive(Debug, Default)]
-pub(crate) enum LastCommit {
-    /// It was reported as it is.
-    #[default]
-    Known,
-    /// It was reported as a failure, or not at all. Contains the number of the transaction.
-    Unknown(String),
-    /// It was reported as a failure, and is committed. Only a new process has the state of the database again.
-    Lost,
+pub(crate) struct LastCommit {
+    /// The identifier of the change, if its outcome was not reported, or was reported as a failure without being known.
+    unknown: Option<Uuid>,
+    /// Whether that is so, and no commit is under way. Readable while a transaction is open.
+    is_in_doubt: Arc<AtomicBool>,
 }
 
 // === impl LastCommit ===
 
 impl LastCommit {
+    /// A commit is about to begin. Its change has this identifier.
+    pub(crate) fn begin(&mut self, change: Uuid) {
+        self.unknown = Some(change);
+    }
+
+    /// The outcome of the commit is known.
+    pub(crate) fn end(&mut self) {
+        self.unknown = None;
+        self.is_in_doubt.store(false, Ordering::Release);
+    }
+
+    /// Whether the outcome is known.
+    pub(crate) fn is_known(&self) -> bool {
+        self.unknown.is_none()
+    }
+
+    /// Whether the outcome is in doubt, from a place without the turn.
+    pub(crate) fn doubt(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_in_doubt)
+    }
+
     /// Waits until the server responds, and returns whether it committed.
     pub(crate) async fn ask(&mut self, database: &Database) -> Result<bool> {
+        let Some(change) = self.unknown else { return Ok(false) };
+        self.is_in_doubt.store(true, Ordering::Release);
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let asked = async { self.is_committed(&mut database.writer().await?).await }.await;
+            let asked = async { is_committed(change, &mut database.writer().await?).await }.await;
             match asked {
                 Err(_) | Ok(None) if Instant::now() < deadline => sleep(PAUSE).await,
                 Ok(Some(is_committed)) => {
-                    *self = Self::Known;
+                    self.end();
                     return Ok(is_committed);
                 }
-                Ok(None) => return Err(unknown()),
+                Ok(None) => return Err(unknown_outcome()),
                 Err(error) => return Err(error),
             }
         }
     }
 
     /// Succeeds if another transaction may begin.
-    pub(crate) async fn resolve(&mut self, connection: &mut Connection) -> Result<()> {
-        match self {
-            Self::Known => return Ok(()),
-            Self::Lost => {}
-            Self::Unknown(_) => match self.is_committed(connection).await? {
-                Some(true) => *self = Self::Lost,
-                Some(false) => *self = Self::Known,
-                None => return Err(unknown()),
-            },
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] until the server has decided. If it has committed, nothing of the database is used by this
+    /// process any more.
+    pub(crate) async fn resolve(&mut self, database: &Database, connection: &mut Connection) -> Result<()> {
+        let Some(change) = self.unknown else { return Ok(()) };
+        self.is_in_doubt.store(true, Ordering::Release);
+        match is_committed(change, connection).await? {
+            Some(false) => {
+                self.end();
+                Ok(())
+            }
+            Some(true) => Err(database.abandon(LOST)),
+            None => Err(unknown_outcome()),
         }
-        if matches!(self, Self::Known) {
-            return Ok(());
-        }
-        Err(StoreError::Unavailable(
-            "a change that was reported as failed is committed: restart omf serve".into(),
-        ))
-    }
-
-    /// Whether the server committed; `None` if it has not decided.
-    async fn is_committed(&self, connection: &mut Connection) -> Result<Option<bool>> {
-        let Self::Unknown(transaction) = self else { return Ok(Some(false)) };
-        let query = sqlx::query("SELECT pg_xact_status($1::text::xid8)").bind(transaction);
-        let row = connection.row(query).await?;
-        // Null if it is too old, which takes days of transactions.
-        Ok(match row.column::<Option<&str>>(0)? {
-            Some("in progress") => None,
-            Some("aborted") => Some(false),
-            _ => Some(true),
-        })
     }
 }
 
-fn unknown() -> StoreError {
+/// Whether the server committed a change; `None` if it has not decided.
+async fn is_committed(change: Uuid, connection: &mut Connection) -> Result<Option<bool>> {
+    connection.row(sqlx::query("SELECT last_change_is($1)").bind(change)).await?.column(0)
+}
+
+pub(crate) fn unknown_outcome() -> StoreError {
     StoreError::Unavailable("the outcome of the last change is not known yet".into())
 }

@@ -1,9 +1,16 @@
 //! The schema of the database, and the check that this release can use it.
 
+use std::time::Duration;
+
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{PgConnection, SqlSafeStr};
 
 use omniflow_store::{Result, StoreError};
+
+use crate::database::responds_within;
+
+/// How long all migrations together may take. Those that rewrite a large table take minutes.
+const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// The migrations of this release.
 fn migrations() -> Migrator {
@@ -25,8 +32,11 @@ fn migration(version: i64, description: &'static str, sql: &'static str) -> Migr
 /// [`StoreError::NewerRelease`] if a newer release has migrated the database, [`StoreError::Migration`] if a migration was
 /// altered or fails.
 pub(crate) async fn migrate(connection: &mut PgConnection, database: String) -> Result<()> {
-    migrations().run_direct(None, connection, false).await.map_err(|error| match error {
-        MigrateError::VersionMissing(version) => StoreError::NewerRelease { database, version },
-        source => StoreError::Migration { database, source: Box::new(source) },
-    })
+    let run = async {
+        migrations().run_direct(None, connection, false).await.map_err(|error| match error {
+            MigrateError::VersionMissing(version) => StoreError::NewerRelease { database, version },
+            source => StoreError::Migration { database, source: Box::new(source) },
+        })
+    };
+    responds_within(LIMIT, run).await
 }

@@ -17,6 +17,7 @@ impl Store for PostgresStore {
     }
 
     async fn ping(&self) -> Result<()> {
+        self.turns.check(&self.database).await?;
         // Fails if another process has taken over, too.
         let check = sqlx::query("SELECT check_process($1)").bind(self.process.id());
         self.database.reader().await?.execute(check).await?;

@@ -5,6 +5,7 @@
 //! whatever happens to the process.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use sqlx::postgres::PgTransactionManager;
@@ -20,7 +21,7 @@ use omniflow_store::{Result, Transaction};
 
 use crate::connection::Connection;
 use crate::database::Database;
-use crate::last_commit::LastCommit;
+use crate::last_commit::{LastCommit, unknown_outcome};
 
 /// The kind of a transaction. Each has an advisory lock, with the number of this product and a counter.
 #[derive(Clone, Copy, Debug)]
@@ -32,10 +33,12 @@ pub(crate) enum Kind {
 }
 
 /// The turns of this process.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Turns {
     main: Arc<Mutex<LastCommit>>,
     log: Arc<Mutex<LastCommit>>,
+    /// Whether the outcome of the last commit on keys is in doubt.
+    is_in_doubt: Arc<AtomicBool>,
 }
 
 /// A write transaction. Rolled back when dropped without a commit.
@@ -57,6 +60,29 @@ impl Kind {
         match self {
             Self::Main => 1,
             Self::Log => 2,
+        }
+    }
+}
+
+// === impl Turns ===
+
+impl Default for Turns {
+    fn default() -> Self {
+        let main = LastCommit::default();
+        let is_in_doubt = main.doubt();
+        Self { main: Arc::new(Mutex::new(main)), log: Arc::default(), is_in_doubt }
+    }
+}
+
+impl Turns {
+    /// Succeeds if the outcome of the last commit on keys is known.
+    pub(crate) async fn check(&self, database: &Database) -> Result<()> {
+        match self.main.try_lock() {
+            Ok(last) if last.is_known() => Ok(()),
+            Ok(mut last) => last.resolve(database, &mut database.writer().await?).await,
+            // Whoever has the turn resolves it.
+            Err(_) if self.is_in_doubt.load(Ordering::Acquire) => Err(unknown_outcome()),
+            Err(_) => Ok(()),
         }
     }
 }
@@ -83,7 +109,7 @@ impl PostgresTransaction {
         };
         let mut turn = Arc::clone(turn).lock_owned().await;
         let mut connection = database.writer().await?;
-        turn.resolve(&mut connection).await?;
+        turn.resolve(database, &mut connection).await?;
         // Read committed, because a stricter level would read the state before the wait for the lock.
         let statement = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock(7302502, {}); SELECT check_process('{process}')",
@@ -119,15 +145,17 @@ impl PostgresTransaction {
     pub(crate) async fn commit(mut self) -> Result<()> {
         // Batches of gateways are sent again until they are acknowledged, and stored once.
         if matches!(self.kind, Kind::Main) {
-            let query = sqlx::query("SELECT pg_current_xact_id()::text");
-            let transaction = self.connection.row(query).await?.column(0)?;
-            *self.turn = LastCommit::Unknown(transaction);
+            let mark = sqlx::query(
+                "UPDATE serving_process SET last_change = gen_random_uuid() RETURNING last_change",
+            );
+            let change = self.connection.row(mark).await?.column(0)?;
+            self.turn.begin(change);
         }
         let limit = self.connection.client_limit();
         let outcome = timeout(limit, PgTransactionManager::commit(self.connection.start_statement()?)).await;
         let outcome = self.connection.end_statement(outcome);
         if !self.connection.is_in_doubt() {
-            *self.turn = LastCommit::Known;
+            self.turn.end();
         }
         match outcome {
             Err(error) if self.connection.is_in_doubt() && matches!(self.kind, Kind::Main) => {

@@ -4,8 +4,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use omniflow_domain::key::KeyReference;
@@ -107,6 +107,12 @@ struct Faults {
     breaks_at_commit: AtomicBool,
     /// Whether the server receives that.
     is_commit_sent: AtomicBool,
+    /// Whether everything is lost after that.
+    is_cut_at_commit: AtomicBool,
+    /// The server does not receive a statement with this text, nor anything after it.
+    stalls_at: Mutex<Option<&'static str>>,
+    /// Whether such a statement was sent.
+    is_stalled: AtomicBool,
 }
 
 impl Network {
@@ -128,10 +134,25 @@ impl Network {
         self.faults.is_cut.store(is_cut, Ordering::SeqCst);
     }
 
+    /// Also loses everything that is sent after the commit.
+    fn cut_at_commit(&self, is_sent: bool) {
+        self.faults.is_cut_at_commit.store(true, Ordering::SeqCst);
+        self.break_at_commit(is_sent);
+    }
+
+    fn stall_at(&self, statement: &'static str) {
+        *self.faults.stalls_at.lock().unwrap() = Some(statement);
+        self.faults.is_stalled.store(false, Ordering::SeqCst);
+    }
+
     fn break_at_commit(&self, is_sent: bool) {
         self.faults.is_commit_sent.store(is_sent, Ordering::SeqCst);
         self.faults.breaks_at_commit.store(true, Ordering::SeqCst);
     }
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|word| word == text.as_bytes())
 }
 
 /// Copies bytes in both directions.
@@ -144,13 +165,20 @@ async fn forward(mut client: TcpStream, mut server: UnixStream, faults: Arc<Faul
                 let Ok(count @ 1..) = read else { return };
                 let bytes = &from_client[..count];
                 is_lost |= faults.is_cut.load(Ordering::SeqCst);
-                let is_commit = bytes.windows(6).any(|word| word == b"COMMIT");
+                let is_commit = contains(bytes, "COMMIT");
+                let stalls_at = *faults.stalls_at.lock().unwrap();
+                if stalls_at.is_some_and(|text| contains(bytes, text)) {
+                    faults.is_stalled.store(true, Ordering::SeqCst);
+                    is_lost = true;
+                }
                 if is_commit && faults.breaks_at_commit.swap(false, Ordering::SeqCst) {
+                    let is_cut = faults.is_cut_at_commit.swap(false, Ordering::SeqCst);
                     if faults.is_commit_sent.load(Ordering::SeqCst) {
                         server.write_all(bytes).await.unwrap();
                         // The response means that it has committed.
                         assert_ne!(server.read(&mut from_server).await.unwrap(), 0);
                     }
+                    faults.is_cut.store(is_cut, Ordering::SeqCst);
                     return;
                 }
                 if !is_lost && server.write_all(bytes).await.is_err() {
@@ -216,6 +244,85 @@ async fn commit_whose_response_is_lost_is_asked_for() {
         insert_keys(&store, &[key(n + 10)]).await;
     }
     store.close().await;
+}
+
+/// A change that was reported as failed is committed: this process has an old state.
+#[tokio::test]
+async fn process_with_an_old_state_does_not_respond() {
+    let server = Server::shared();
+    let database = TestDatabase::create(server, "template1");
+    let network = Network::to(server).await;
+    let store = PostgresStore::open(settings(&server.tcp_url(network.port, database.name()))).await.unwrap();
+    let mut transaction = store.begin().await.unwrap();
+    transaction.insert_keys(&[key(1)]).await.unwrap();
+    network.cut_at_commit(true);
+    let failed = timeout(PATIENCE, transaction.commit()).await.expect("a deadline");
+    assert!(matches!(failed, Err(StoreError::Unavailable(_))), "{failed:?}");
+    assert!(store.ping().await.is_err(), "the outcome is not known");
+    network.cut(false);
+    let deadline = Instant::now() + PATIENCE;
+    // Once the server responds, it is known that the change is committed.
+    while !store.ping().await.unwrap_err().to_string().contains("restart omf serve") {
+        assert!(Instant::now() < deadline);
+        sleep(Duration::from_millis(50)).await;
+    }
+    let failed = [store.begin().await.map(drop), store.key(&KeyReference::Id(id(1))).await.map(drop)];
+    for failed in failed {
+        assert!(failed.unwrap_err().to_string().contains("restart omf serve"));
+    }
+    store.close().await;
+    let next = PostgresStore::open(settings(&database.url())).await.unwrap();
+    assert!(next.key(&KeyReference::Id(id(1))).await.unwrap().is_some());
+    next.close().await;
+}
+
+/// The server that has the change is replaced by one that does not have it, and has had fewer transactions.
+#[tokio::test]
+async fn change_that_a_failover_lost_does_not_block_others() {
+    let server = Server::shared();
+    let database = TestDatabase::create(server, "template1");
+    let network = Network::to(server).await;
+    let store = PostgresStore::open(settings(&server.tcp_url(network.port, database.name()))).await.unwrap();
+    insert_keys(&store, &[key(1)]).await;
+    let mut transaction = store.begin().await.unwrap();
+    transaction.insert_keys(&[key(2)]).await.unwrap();
+    network.cut_at_commit(true);
+    let failed = timeout(PATIENCE, transaction.commit()).await.expect("a deadline");
+    assert!(failed.is_err());
+    database
+        .execute("DELETE FROM keys WHERE name = 'key-2'; UPDATE serving_process SET last_change = NULL")
+        .await;
+    network.cut(false);
+    responds(&store).await;
+    insert_keys(&store, &[key(3)]).await;
+    store.close().await;
+}
+
+/// A server or pooler that accepts connections and then does not respond.
+#[tokio::test]
+async fn start_does_not_wait_for_a_server_that_does_not_respond() {
+    let server = Server::shared();
+    let database = TestDatabase::create(server, "template1");
+    let network = Network::to(server).await;
+    let url = server.tcp_url(network.port, database.name());
+    let statements =
+        ["server_version_num", "pg_try_advisory_lock", "_sqlx_migrations", "INSERT INTO serving_process"];
+    for statement in statements {
+        network.stall_at(statement);
+        let opening = tokio::spawn(PostgresStore::open(settings(&url)));
+        let deadline = Instant::now() + PATIENCE;
+        while !network.faults.is_stalled.load(Ordering::SeqCst) {
+            assert!(Instant::now() < deadline && !opening.is_finished(), "{statement}");
+            sleep(Duration::from_millis(10)).await;
+        }
+        // Nothing else happens any more, so time passes at once.
+        tokio::time::pause();
+        let opened = timeout(Duration::from_secs(24 * 60 * 60), opening).await;
+        tokio::time::resume();
+        let refused = opened.unwrap_or_else(|_| panic!("{statement}: no deadline")).unwrap().unwrap_err();
+        assert!(refused.to_string().contains("no response within"), "{statement}: {refused}");
+        assert!(matches!(refused, StoreError::Unavailable(_)), "{refused:?}");
+    }
 }
 
 #[tokio::test]
@@ -287,8 +394,26 @@ async fn process_whose_database_was_taken_over_does_not_write() {
         assert!(refused.to_string().contains("another process uses the database"), "{refused}");
     }
     insert_keys(&second, &[key(1)]).await;
-    first.close().await;
+    // Its upkeep must not take the lock, not even once the other process has ended.
+    let first = Arc::new(first);
+    let upkeep = tokio::spawn({
+        let first = Arc::clone(&first);
+        async move { first.maintain().await }
+    });
     second.close().await;
+    let deadline = Instant::now() + PATIENCE;
+    // The upkeep has tried, and from then on nothing is read any more: the other process may have changed it.
+    while first.token(id(1)).await.is_ok() {
+        assert!(Instant::now() < deadline, "the process answers as if it was current");
+        sleep(Duration::from_millis(50)).await;
+    }
+    let refused = first.ping().await.unwrap_err().to_string();
+    assert!(refused.contains("another process uses the database"), "{refused}");
+    let third = PostgresStore::open(settings(&database.url())).await.unwrap();
+    assert!(!upkeep.is_finished());
+    third.close().await;
+    upkeep.abort();
+    first.close().await;
 }
 
 #[tokio::test]
