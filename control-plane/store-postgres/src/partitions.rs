@@ -84,7 +84,18 @@ impl PostgresTransaction {
 
 #[cfg(test)]
 mod tests {
+    use omniflow_store::contract::fixtures::{DAY, START, ingest, record};
+
     use super::*;
+    use crate::test_store::{new_store, rows};
+
+    #[tokio::test]
+    async fn batch_of_a_wrong_clock_creates_few_partitions() {
+        let (store, _database) = new_store().await;
+        ingest(&store, (0..300).map(|n| record(n, START - n * DAY, None)).collect()).await;
+        let partitions = rows(&store, "SELECT count(*) FROM audit_days").await;
+        assert_eq!(partitions[0].column::<i64>(0).unwrap(), 91);
+    }
 
     #[test]
     fn days_of_a_batch_include_the_next_one_in_its_last_hour() {

@@ -80,7 +80,7 @@ impl Turns {
         match self.main.try_lock() {
             Ok(last) if last.is_known() => Ok(()),
             Ok(mut last) => last.resolve(database, &mut database.writer().await?).await,
-            // Whoever has the turn resolves it.
+            // The transaction that has the turn resolves it.
             Err(_) if self.is_in_doubt.load(Ordering::Acquire) => Err(unknown_outcome()),
             Err(_) => Ok(()),
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use omniflow_domain::audit::GapCause;
+use omniflow_domain::time::DAY_MS;
 use omniflow_policy::audit::{
     AuditBatch, AuditItem, AuditRecord, CallAggregate, CallEnd, CallInProgress, ReportedGapCause,
 };
@@ -20,6 +21,10 @@ pub const MAX_MISSING: u64 = 1 << 32;
 /// Maximum number of gaps in one batch. A filter reports at most one after each acknowledged batch, so few arrive
 /// together; each gap is a separate row, for which all other batches wait.
 pub const MAX_GAPS: usize = 64;
+
+/// The greatest age of a call whose record arrives, in milliseconds: 90 days. A gateway keeps records in memory, so only a wrong
+/// clock exceeds it. A backend that divides the log by days creates no more of them at once.
+pub const MAX_AGE_MS: u64 = 90 * DAY_MS;
 
 /// Why a batch of the request log is not stored.
 #[derive(Debug, thiserror::Error)]
@@ -156,10 +161,19 @@ impl<'a> Arrival<'a> {
     }
 }
 
-/// Prepares a batch for storage: times after `latest` become `latest`, and items are in the order of their numbers.
-pub fn prepare(batch: &mut AuditBatch, latest: UnixMillis) {
+/// Prepares a batch that arrived at `heard_at` for storage: times after `latest` become `latest`, calls that began more than
+/// [`MAX_AGE_MS`] before the arrival get that age, and items are in the order of their numbers.
+pub fn prepare(batch: &mut AuditBatch, heard_at: UnixMillis, latest: UnixMillis) {
+    let earliest = UnixMillis(heard_at.0.saturating_sub(MAX_AGE_MS)).min(latest);
     for item in &mut batch.items {
         item.clamp_times(latest);
+        match item {
+            AuditItem::Call(record) | AuditItem::CallWithPayload(record, _) => {
+                record.time = record.time.max(earliest);
+            }
+            AuditItem::Aggregated(aggregate) => aggregate.last_time = aggregate.last_time.max(earliest),
+            AuditItem::Gap(_) | AuditItem::InProgress(_) | AuditItem::Ended(_) => {}
+        }
     }
     if let Some(progress) = &mut batch.delivery {
         progress.clamp_times(latest);

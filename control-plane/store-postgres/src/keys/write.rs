@@ -14,6 +14,7 @@ use omniflow_store::encoding::{Columns, digest_bytes, joined_networks, to_millis
 use omniflow_store::{KeyWrites, Result};
 
 use super::read::find;
+use crate::text::storable;
 use crate::transaction::PostgresTransaction;
 
 /// Rows in one statement. With 13 values each they stay below the protocol's limit of 65,535.
@@ -62,7 +63,7 @@ impl KeyWrites for PostgresTransaction {
                     .push_bind(key.rate_limit.per_hour.map(i64::from))
                     .push_bind(key.rate_limit.burst.map(i64::from))
                     .push_bind(joined_networks(&key.ip_allowlist))
-                    .push_bind(key.description.clone())
+                    .push_bind(key.description.as_deref().map(storable))
                     .push_bind(key.created_by.clone())
                     .push_bind(to_millis(key.created_at))
                     .push_bind(key.expires_at.map(to_millis))
@@ -117,7 +118,7 @@ impl KeyWrites for PostgresTransaction {
         .bind(key.rate_limit.per_hour.map(i64::from))
         .bind(key.rate_limit.burst.map(i64::from))
         .bind(joined_networks(&key.ip_allowlist))
-        .bind(key.description.clone())
+        .bind(key.description.as_deref().map(storable))
         .bind(key.expires_at.map(to_millis))
         .bind(key.id)).await?;
         Ok(())

@@ -28,7 +28,7 @@ impl RequestLogWrites for PostgresTransaction {
         latest: UnixMillis,
     ) -> std::result::Result<Ingested, IngestError> {
         self.set_ingest();
-        prepare(&mut batch, latest);
+        prepare(&mut batch, heard_at, latest);
         batch.source.gateway = storable(&batch.source.gateway).into_owned();
         let source = &batch.source;
         let mut place = self.stream_place(source).await?;

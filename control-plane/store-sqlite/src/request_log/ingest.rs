@@ -29,7 +29,7 @@ impl RequestLogWrites for SqliteTransaction {
         latest: UnixMillis,
     ) -> std::result::Result<Ingested, IngestError> {
         self.set_ingest();
-        prepare(&mut batch, latest);
+        prepare(&mut batch, heard_at, latest);
         let source = &batch.source;
         let mut place = self.stream_place(source).await?;
         let before = place.next_sequence;

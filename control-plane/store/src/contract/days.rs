@@ -1,16 +1,18 @@
 //! A log that spans many days, which a backend may store apart from each other.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use omniflow_domain::audit_query::{AuditFilter, AuditPosition};
 use omniflow_domain::payload::SealedPayload;
 use omniflow_domain::stats::{Dimension, GroupValue};
-use omniflow_policy::audit::{AuditItem, AuditRecord};
+use omniflow_policy::audit::{AuditItem, AuditRecord, CallAggregate};
+use omniflow_policy::denial::{Denial, Outcome};
 use omniflow_policy::time::UnixMillis;
 
 use super::Backend;
 use super::fixtures::*;
 use crate::Store;
+use crate::ingest::MAX_AGE_MS;
 
 /// Midnight before [`START`], in milliseconds since 1970.
 const MIDNIGHT: u64 = START / DAY * DAY;
@@ -57,6 +59,31 @@ pub async fn batch_spans_days(backend: &impl Backend) {
     };
     let found = store.audit_entries(&day, None, 99).await.unwrap();
     assert_eq!(found.iter().map(|entry| entry.id).collect::<Vec<_>>(), [7, 5, 1]);
+}
+
+/// The clock of a gateway may be wrong by years: no batch makes the log span more days than it can have.
+pub async fn calls_have_a_greatest_age(backend: &impl Backend) {
+    let store = backend.open().await;
+    let calls = (0..400).map(|n| AuditItem::Call(record(n, START - n * 5 * DAY, None)));
+    let aggregated = AuditItem::Aggregated(CallAggregate {
+        sequence: 400,
+        last_time: UnixMillis(2),
+        first_time: UnixMillis(1),
+        calls: 3,
+        key: None,
+        status: 401,
+        outcome: Outcome::Denied(Denial::MissingCredentials),
+        source_ip: None,
+    });
+    ingest_batch(&*store, batch(source(1, 1), calls.chain([aggregated]).collect())).await;
+    let earliest = UnixMillis(START - MAX_AGE_MS);
+    let stored = store.records_after(0, 999).await.unwrap();
+    let times: Vec<_> = stored.iter().map(|entry| entry.time).collect();
+    assert_eq!(times.iter().min(), Some(&earliest));
+    assert_eq!(times[18], UnixMillis(START - 90 * DAY), "an age that is just allowed");
+    assert_eq!(times.iter().filter(|time| **time == earliest).count(), 400 - 18 + 1);
+    let days: BTreeSet<_> = times.iter().map(|time| time.0 / DAY).collect();
+    assert_eq!(days.len(), 19);
 }
 
 /// Days are counted like the hours in them.

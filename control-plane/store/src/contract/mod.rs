@@ -204,6 +204,7 @@ macro_rules! contract_tests {
             ];
             days: [
                 batch_spans_days,
+                calls_have_a_greatest_age,
                 statistics_span_days,
                 days_are_purged,
                 payloads_of_days_are_purged,
@@ -212,6 +213,7 @@ macro_rules! contract_tests {
                 rolled_back_batch_uses_no_numbers,
                 follower_misses_nothing,
                 zero_bytes_are_accepted,
+                texts_with_zero_bytes_are_searched,
             ];
             search: [
                 every_match_is_found,

@@ -3,13 +3,20 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use omniflow_domain::admin_event::AdminLogFilter;
+use omniflow_domain::anomaly::AnomalyFilter;
 use omniflow_domain::audit_query::AuditFilter;
+use omniflow_domain::key::{Key, KeyReference};
+use omniflow_domain::stats::Dimension;
 use omniflow_policy::audit::{AuditItem, CallInProgress};
+use omniflow_policy::key::Environment;
+use tokio::time::Instant;
 
 use super::Backend;
 use super::fixtures::*;
-use crate::Store;
+use crate::{KeyFilter, Store};
 
 /// Numbers are consecutive: what is rolled back uses up none, whatever the exporter counts as purged.
 pub async fn rolled_back_batch_uses_no_numbers(backend: &impl Backend) {
@@ -100,4 +107,51 @@ pub async fn zero_bytes_are_accepted(backend: &impl Backend) {
     let filter = AuditFilter { endpoint: Some("/\0".to_owned()), ..AuditFilter::default() };
     assert_eq!(store.audit_entries(&filter, None, 9).await.unwrap().len(), 1);
     assert_eq!(store.calls_in_progress(None, None, 9).await.unwrap().len(), 1);
+}
+
+/// Nothing that a client searches for is an error of the database.
+pub async fn texts_with_zero_bytes_are_searched(backend: &impl Backend) {
+    let store = backend.open().await;
+    ingest(&*store, vec![record(0, START, Some((id(1), "ci")))]).await;
+    let strange = Key { description: Some("of the b\0t".to_owned()), ..key(1) };
+    insert_keys(&*store, std::slice::from_ref(&strange)).await;
+    let mut transaction = store.begin().await.unwrap();
+    transaction.update_key(&strange).await.unwrap();
+    transaction.commit().await.unwrap();
+    let reference = || KeyReference::Name("key-1\0".to_owned());
+    assert!(store.key(&KeyReference::Id(id(1))).await.unwrap().is_some());
+    assert!(store.key(&reference()).await.unwrap().is_none());
+    for text in ["\0", "k\0y", "\0_%\\", "of the key-1\0", "key-1\0key-1"] {
+        for environment in [None, Some(Environment::Live)] {
+            let filter = KeyFilter { text: Some(text.to_owned()), environment, ..KeyFilter::default() };
+            assert!(store.keys(&filter, None, 9).await.is_ok(), "{text:?}");
+        }
+        let text = || Some(text.to_owned());
+        for (principal, subject) in [(text(), None), (None, text()), (text(), text())] {
+            let filter = AdminLogFilter { principal, subject, ..AdminLogFilter::default() };
+            assert_eq!(store.admin_events(&filter, None, 9).await.unwrap().len(), 0);
+        }
+        for filter in [
+            AuditFilter { endpoint: text(), ..AuditFilter::default() },
+            AuditFilter { method: text(), ..AuditFilter::default() },
+            AuditFilter { key: Some(reference()), method: text(), ..AuditFilter::default() },
+        ] {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            let page = store.search_calls(&filter, None, 9, deadline).await.unwrap();
+            assert_eq!(page.found.len(), 0, "{filter:?}");
+            assert_eq!(store.audit_entries(&filter, None, 9).await.unwrap().len(), 0);
+            assert_eq!(store.recorded_calls(&filter, None, 9).await.unwrap().len(), 0);
+            assert_eq!(store.audit_entries_between(&filter, 0, 9).await.unwrap().len(), 0);
+            let users = store.search_users(&filter, 9, deadline).await.unwrap();
+            assert_eq!(users.found.len(), 0);
+            let span = (at(0), at(HOUR));
+            let stats = store.audit_stats(&filter, span, &[Dimension::Key], 9).await.unwrap();
+            assert_eq!(stats.total.calls, 0);
+            let timeline = store.audit_timeline(&filter, span, HOUR, None).await.unwrap();
+            assert_eq!(timeline.total.calls, 0);
+        }
+    }
+    assert_eq!(store.calls_in_progress(Some(&reference()), None, 9).await.unwrap().len(), 0);
+    let filter = AnomalyFilter { key: Some(reference()), ..AnomalyFilter::default() };
+    assert_eq!(store.anomalies(&filter, None, 9).await.unwrap().len(), 0);
 }
