@@ -13,8 +13,14 @@ use crate::transaction::PostgresTransaction;
 #[async_trait]
 impl PayloadStore for PostgresStore {
     async fn payload(&self, record: i64) -> Result<Option<SealedPayload>> {
-        let query =
-            sqlx::query("SELECT data_key, sealed FROM audit_payloads WHERE record_id = $1").bind(record);
+        // Its times select the partitions.
+        let Some(times) = self.database.times_of(record..=record, true).await? else { return Ok(None) };
+        let query = sqlx::query(
+            "SELECT data_key, sealed FROM audit_payloads WHERE time >= $1 AND time < $2 AND record_id = $3",
+        )
+        .bind(times.0)
+        .bind(times.1)
+        .bind(record);
         let row = self.database.scanner().await?.optional_row(query).await?;
         row.as_ref().map(request_log::payload).transpose()
     }

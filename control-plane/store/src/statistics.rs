@@ -17,6 +17,8 @@ const SLICE_MS: u64 = DAY_MS;
 const ADDRESS_SLICE_MS: u64 = HOUR_MS;
 /// The time span that a timeline counts first, in milliseconds.
 const FIRST_STEP_MS: u64 = 60_000;
+/// The longest time span of a step: 31 days. A backend that divides the log by days locks as many of them.
+const MAX_STEP_MS: u64 = 31 * DAY_MS;
 /// The shortest time span to which the steps of a timeline shrink, in milliseconds.
 const MIN_STEP_MS: u64 = 1_000;
 
@@ -67,16 +69,24 @@ pub fn all_groups_fit((from, to): Span, by: &[Dimension], most: usize) -> bool {
 /// The parts of a span that are counted one at a time. They end with a day or an hour.
 pub fn slices<'f>(
     filter: &'f AuditFilter,
-    (from, to): Span,
+    span: Span,
     by: &[Dimension],
 ) -> impl Iterator<Item = AuditFilter> + use<'f> {
-    let slice_ms = if by.contains(&Dimension::Address) { ADDRESS_SLICE_MS } else { SLICE_MS };
+    parts(filter, span, if by.contains(&Dimension::Address) { ADDRESS_SLICE_MS } else { SLICE_MS })
+}
+
+/// The parts of a span, in the order of time. They end with a multiple of `length_ms`.
+pub fn parts(
+    filter: &AuditFilter,
+    (from, to): Span,
+    length_ms: u64,
+) -> impl Iterator<Item = AuditFilter> + use<'_> {
     let mut start = from;
     std::iter::from_fn(move || {
-        let end = UnixMillis(to.0.min((start.0 / slice_ms).saturating_add(1).saturating_mul(slice_ms)));
-        let slice = (start < end).then(|| within(filter, (start, end)));
+        let end = UnixMillis(to.0.min((start.0 / length_ms).saturating_add(1).saturating_mul(length_ms)));
+        let part = (start < end).then(|| within(filter, (start, end)));
         start = end;
-        slice
+        part
     })
 }
 
@@ -131,7 +141,7 @@ impl<'f> TimelineSteps<'f> {
         self.end = self.start();
         let took = self.started.elapsed();
         if took < self.target / 2 {
-            self.step_ms = self.step_ms.saturating_mul(2);
+            self.step_ms = self.step_ms.saturating_mul(2).min(MAX_STEP_MS);
         } else if took > self.target * 2 {
             self.step_ms = (self.step_ms / 2).max(MIN_STEP_MS);
         }
@@ -187,6 +197,13 @@ mod tests {
         assert_eq!(times(&steps.begin().unwrap()), (0, 20_000));
         assert_eq!(steps.end(Some(Instant::now())), None, "all is counted");
         assert!(steps.begin().is_none());
+        let mut long = TimelineSteps::new(&filter, (UnixMillis(0), UnixMillis(900 * DAY_MS)), HOUR);
+        let mut longest = 0;
+        while let Some(step) = long.begin() {
+            longest = longest.max(times(&step).1 - times(&step).0);
+            long.end(None);
+        }
+        assert_eq!(longest, 31 * DAY_MS);
         let mut slow = TimelineSteps::new(&filter, (UnixMillis(0), UnixMillis(200_000)), Duration::ZERO);
         assert_eq!(times(&slow.begin().unwrap()), (140_000, 200_000));
         slow.end(None);

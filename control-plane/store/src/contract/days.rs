@@ -161,3 +161,17 @@ pub async fn payloads_of_days_are_purged(backend: &impl Backend) {
     ingest_with_payloads(&*store, vec![record(6, MIDNIGHT + 1, None)]).await;
     assert!(store.payload(7).await.unwrap().is_some());
 }
+
+/// The largest groups of a long time are those of the whole, not of a part of it.
+pub async fn largest_groups_span_months(backend: &impl Backend) {
+    let store = backend.open().await;
+    let calls = [(1, 0, 3), (2, 0, 5), (3, 110, 4), (1, 110, 3), (4, 60, 5)];
+    let calls =
+        calls.iter().flat_map(|(key, day, calls)| (0..*calls).map(move |_| (*key, START + day * DAY)));
+    let records = (0..).zip(calls).map(|(n, (key, time))| record(n, time, Some((id(key), "ci"))));
+    ingest(&*store, records.collect()).await;
+    let (all, span) = (AuditFilter::default(), (at(0), at(120 * DAY)));
+    let stats = store.audit_stats(&all, span, &[Dimension::Key], 1).await.unwrap();
+    assert_eq!(stats.groups.keys().collect::<Vec<_>>(), [&vec![GroupValue::Key(id(1))]]);
+    assert_eq!((stats.groups[&vec![GroupValue::Key(id(1))]].calls, stats.other.calls), (6, 14));
+}

@@ -206,6 +206,7 @@ macro_rules! contract_tests {
                 batch_spans_days,
                 calls_have_a_greatest_age,
                 statistics_span_days,
+                largest_groups_span_months,
                 days_are_purged,
                 payloads_of_days_are_purged,
             ];
