@@ -62,7 +62,8 @@ impl PostgresStore {
         Ok(())
     }
 
-    /// Rewrites a table. Returns whether it did.
+    /// Rewrites a table. Returns whether that has freed what is not used: deleted rows stay if a transaction, of any database of
+    /// the server, has begun before they were deleted.
     async fn rewrite(&self, table: String) -> Result<bool> {
         // The readers' time limit for statements would stop it.
         let mut connection = self.database.connect().await?;
@@ -70,13 +71,19 @@ impl PostgresStore {
         limit.map_err(|error| backend(error, TIME_LIMIT))?;
         // A concatenated statement: VACUUM takes no parameters. The name consists of letters, digits and underscores.
         let rewrite = sqlx::AssertSqlSafe(format!("VACUUM (FULL) {table}"));
+        let before = self.size_of(&table).await?;
         let rewritten = sqlx::query(rewrite).execute(&mut connection).await;
         if let Err(error) = &rewritten {
             tracing::debug!(table, %error, "partition not rewritten");
         }
         // What was rewritten stays, whether the connection ends politely or not.
         let _ = connection.close().await;
-        Ok(rewritten.is_ok())
+        Ok(rewritten.is_ok() && self.size_of(&table).await? <= before / 4 * 3)
+    }
+
+    async fn size_of(&self, table: &str) -> Result<i64> {
+        let query = sqlx::query("SELECT pg_total_relation_size($1::text::regclass)").bind(table);
+        self.database.reader().await?.row(query).await?.column(0)
     }
 
     async fn set_all_used(&self, day: i64, is_payloads: bool) -> Result<()> {
@@ -93,6 +100,10 @@ impl PostgresStore {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{Instant, sleep};
+
     use omniflow_domain::log_content::LogContent;
     use omniflow_policy::audit::AuditRecord;
     use omniflow_store::RetentionStore;
@@ -115,10 +126,25 @@ mod tests {
         fill(&store, 4_000, 1_000).await;
         let full = store.log_size().await.unwrap();
         assert!(full.bytes > 4 << 20 && full.free == 0, "{full:?}");
+        // A transaction that can see the records that are purged.
+        let mut other = store.database.connect().await.unwrap();
+        for statement in ["BEGIN ISOLATION LEVEL REPEATABLE READ", "SELECT FROM audit_days"] {
+            sqlx::query(statement).execute(&mut other).await.unwrap();
+        }
         assert_eq!(store.purge_content(LogContent::WithoutKey, 3_000).await.unwrap(), 3_000);
         let sparse = store.log_size().await.unwrap();
         assert!(sparse.bytes >= full.bytes && sparse.free > full.bytes / 2, "{sparse:?} after {full:?}");
         store.reclaim_space().await.unwrap();
+        let kept = store.log_size().await.unwrap();
+        assert!(kept.free > full.bytes / 2, "still free: {kept:?} after {sparse:?}");
+        other.close().await.unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        // Transactions in other databases of the server count, too.
+        while store.log_size().await.unwrap().free > 0 {
+            assert!(Instant::now() < deadline, "{:?}", store.log_size().await);
+            store.reclaim_space().await.unwrap();
+            sleep(Duration::from_millis(50)).await;
+        }
         let rewritten = store.log_size().await.unwrap();
         assert!(rewritten.bytes < full.bytes * 3 / 5 && rewritten.free == 0, "{rewritten:?} after {full:?}");
         // The newest day keeps its space: records that arrive use it.
