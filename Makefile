@@ -1,12 +1,13 @@
 # Requires rustup (or cargo with the Wasm targets), Python 3, Node and a C compiler. Everything else is installed into
-# .tools, target and the node_modules of tests/browser and tests/deploy, with two exceptions: the Wasm targets of the Rust toolchain,
-# and, for the tests, Chromium, dpkg-dev and systemd, which are installed with apt-get if they are missing and the user has permission.
+# .tools, target and the node_modules of tests/browser and tests/deploy, with two exceptions: the targets of the Rust toolchain, and
+# what is installed with apt-get if it is missing and the user has permission: for the tests, Chromium, dpkg-dev and systemd, and for
+# the images, musl-tools.
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help setup envoy tools targets wasm faulty build run test screenshots bench conformance fuzz faults attacks soak lint \
-	deny sbom deb docs docs-serve fmt clean distclean
+	deny sbom deb images docs docs-serve fmt clean distclean
 
 # Adds the folder into which rustup installs cargo, for shells that were opened before the installation.
 export PATH := $(CURDIR)/.tools/bin:$(if $(CARGO_HOME),$(CARGO_HOME)/bin,$(HOME)/.cargo/bin):$(PATH)
@@ -142,6 +143,14 @@ deb: $(if $(OMF_BIN),wasm,build) sbom ## Build the Debian package in target/deb 
 	else \
 		echo 'lintian is not installed; the package is not checked'; \
 	fi
+
+# The builder has the features of the tests, so that its dependencies are built once.
+images: tools targets $(DEPLOY_STAMP) .tools/bin/cargo-cyclonedx ## Build and check the OCI images of omf and the filter in target/images (installs musl-tools)
+	@scripts/setup-musl.sh
+	cargo build --locked $(NATIVE) --bin omniflow-oci
+	@scripts/sbom.sh $(TARGET)/images/sbom $$(uname -m)-unknown-linux-musl
+	@scripts/build-images.sh $(TARGET)/debug/omniflow-oci $(TARGET)/images/sbom $(TARGET)
+	OMF_IMAGES=$(TARGET)/images cargo test --locked $(NATIVE) --test deploy images::
 
 .tools/bin/cargo-cyclonedx: | tools
 	cargo install cargo-cyclonedx --locked --quiet --root .tools

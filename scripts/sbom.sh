@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Writes the software bills of materials of omf and the filter, as CycloneDX JSON, to the given folder. They do not depend on the
-# time or on the folder of the repository.
+# Writes the software bills of materials of omf and the filter, as CycloneDX JSON:
+#     scripts/sbom.sh FOLDER [TARGET]
+# to this folder, with omf for this target of Rust instead of that of this machine. They do not depend on the time or on the
+# folder of the repository.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,5 +30,5 @@ PYTHON
 }
 
 host=$(rustc -vV | awk '/^host:/ { print $2 }')
-write "$host" control-plane/omf omf.cdx.json
+write "${2:-$host}" control-plane/omf omf.cdx.json
 write wasm32-wasip1 . omniflow-filter.cdx.json

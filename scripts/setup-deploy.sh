@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Sets up the tests of deploy/ in .tools: helm, kubectl, the schemas of Kubernetes and of custom resources, Prometheus with
-# promtool, and mandoc. The latter are installed ones, or Debian's, which are unpacked and not installed. Only what the tests of
-# the Debian package need is installed with apt-get, if it is missing and the user has permission.
+# promtool, mandoc, bubblewrap and the registry of Docker. The latter are installed ones, or Debian's, which are unpacked and not
+# installed. Only what the tests of the Debian package need is installed with apt-get, if it is missing and the user has
+# permission.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-echo 'Installing helm, kubectl, Prometheus, mandoc and schemas into .tools'
+echo 'Installing helm, kubectl, Prometheus, mandoc, bubblewrap, a registry and schemas into .tools'
 mkdir -p .tools/bin
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -57,29 +58,35 @@ unpack_packages() {
     done
 }
 
-# Prometheus with promtool, and mandoc, which checks the manual pages.
+# Prometheus with promtool; mandoc, which checks the manual pages; bwrap, which runs an image; and docker-registry.
 install_programs() {
-    local from missing=()
+    local from entry missing=()
+    # Each program, and the package of Debian that contains it.
+    local programs=(mandoc:mandoc bwrap:bubblewrap docker-registry:docker-registry)
     # Not those of an earlier run, which are in the PATH of make.
-    rm -f .tools/bin/prometheus .tools/bin/promtool .tools/bin/mandoc
+    rm -f .tools/bin/{prometheus,promtool,mandoc,bwrap,docker-registry}
     if from=$(find_prometheus); then
         ln -sfn "$from/prometheus" "$from/promtool" .tools/bin/
     else
         missing+=(prometheus)
     fi
-    if from=$(command -v mandoc); then
-        ln -sfn "$from" .tools/bin/mandoc
-    else
-        missing+=(mandoc)
-    fi
+    for entry in "${programs[@]}"; do
+        if from=$(command -v "${entry%:*}"); then
+            ln -sfn "$from" .tools/bin/
+        else
+            missing+=("${entry#*:}")
+        fi
+    done
     if ((${#missing[@]} == 0)); then
         :
     elif command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
         unpack_packages "${missing[@]}"
         [[ ! -e $work/package/usr/bin/prometheus ]] || cp "$work"/package/usr/bin/prom{etheus,tool} .tools/bin/
-        [[ ! -e $work/package/usr/bin/mandoc ]] || cp "$work/package/usr/bin/mandoc" .tools/bin/
+        for entry in "${programs[@]}"; do
+            [[ ! -e $work/package/usr/bin/${entry%:*} ]] || cp "$work/package/usr/bin/${entry%:*}" .tools/bin/
+        done
     else
-        echo 'The tests of deploy/ require Prometheus and mandoc: install them, or set OMF_PROMETHEUS=/path/to/prometheus.' >&2
+        echo "The tests of deploy/ require ${missing[*]}: install them. OMF_PROMETHEUS=/path/to/prometheus sets Prometheus." >&2
         return 1
     fi
     .tools/bin/promtool --version | head -1

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Adds the two WebAssembly targets to the Rust toolchain in use, if they are missing.
+# Adds these targets to the Rust toolchain in use, if they are missing: by default, the two of WebAssembly.
 set -euo pipefail
 
+(($# > 0)) || set -- wasm32-wasip1 wasm32-unknown-unknown
 sysroot=$(rustc --print sysroot)
-for target in wasm32-wasip1 wasm32-unknown-unknown; do
+for target in "$@"; do
     if [[ -d $sysroot/lib/rustlib/$target/lib ]]; then
         continue
     fi

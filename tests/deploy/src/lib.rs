@@ -1,5 +1,5 @@
-//! What the tests of `deploy/` share: the chart as `helm` renders it, validators of Kubernetes objects, and the Envoy
-//! configuration that istiod and Envoy Gateway generate from them.
+//! What the tests of `deploy/` share: the chart as `helm` renders it, validators of Kubernetes objects, the Envoy
+//! configuration that istiod and Envoy Gateway generate from them, and the OCI images in a registry.
 //!
 //! `scripts/setup-deploy.sh`, part of `make setup`, installs the programs.
 
@@ -8,6 +8,7 @@ pub mod chart;
 pub mod debian;
 pub mod envoy_gateway;
 pub mod istio;
+pub mod oci;
 pub mod prometheus;
 pub mod validators;
 

@@ -3,6 +3,7 @@
 //! The table in `docs/guides/kubernetes.md` has the status of each case; `UPDATE_DOCS=1` writes it.
 
 mod lab;
+mod pulled_image;
 mod second_plugin;
 
 use std::collections::BTreeMap;

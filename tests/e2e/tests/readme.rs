@@ -22,7 +22,7 @@ const PAGES: &[(&str, Setting, usize, usize)] = &[
     ("docs/guides/importing-keys.md", Setting::Demo, 6, 0),
     ("docs/guides/ip-allowlists.md", Setting::Demo, 5, 0),
     ("docs/guides/istio.md", Setting::Nothing, 0, 2),
-    ("docs/guides/kubernetes.md", Setting::Nothing, 2, 7),
+    ("docs/guides/kubernetes.md", Setting::Nothing, 2, 9),
     ("docs/guides/leaked-keys.md", Setting::Demo, 4, 0),
     ("docs/guides/monitoring.md", Setting::Demo, 5, 1),
     ("docs/guides/policies.md", Setting::Demo, 8, 0),

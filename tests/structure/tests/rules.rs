@@ -48,6 +48,7 @@ const FREE: &[&str] = &[
     "omf",
     "omniflow-deploy-tests",
     "omniflow-golden",
+    "omniflow-oci",
     "omniflow-tests",
     "omniflow-harness",
     "omniflow-attacks",
