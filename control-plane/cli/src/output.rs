@@ -161,7 +161,11 @@ pub(crate) fn report_enforcement(
     if let Some(enforcement) = enforcement.filter(|_| !output.json) {
         let enforcing = enforcement.gateways.iter().filter(|gateway| gateway.enforced).count();
         let all = enforcement.gateways.len();
-        eprintln!("{enforcing} of {all} gateways enforce it{}.", slowest(enforcement));
+        if all == 0 {
+            eprintln!("No gateways are known.");
+        } else {
+            eprintln!("Enforced by {enforcing} of {}{}.", counted(all, "gateway"), slowest(enforcement));
+        }
         if !enforcement.complete {
             eprintln!("{}", enforcement_table(enforcement).trim());
         }
@@ -170,6 +174,12 @@ pub(crate) fn report_enforcement(
         eprintln!("{warning}");
     }
     Ok(check_enforced(enforcement)?)
+}
+
+/// A number with its noun in the singular or plural, such as `1 call` or `2 calls`.
+pub(crate) fn counted<N: Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    let ending = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {noun}{ending}")
 }
 
 /// A table of gateways and whether each enforces the change.
@@ -281,6 +291,12 @@ mod tests {
         let escaped = escape_json(&json);
         assert!(escaped.chars().all(|c| c == '\n' || !is_control(c)), "{escaped:?}");
         assert_eq!(serde_json::from_str::<Value>(&escaped).unwrap(), json!({"é": hostile}), "same content");
+    }
+
+    #[test]
+    fn a_noun_agrees_with_its_number() {
+        let counts = [0, 1, 2, 21].map(|number: u64| counted(number, "call"));
+        assert_eq!(counts, ["0 calls", "1 call", "2 calls", "21 calls"]);
     }
 
     #[test]

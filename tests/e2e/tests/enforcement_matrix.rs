@@ -126,7 +126,7 @@ fn healthy(state: &'static str) -> Row {
     Row {
         state,
         exit_code: 0,
-        answer: "1 of 1 gateways enforce it",
+        answer: "enforced by 1 of 1 gateway",
         doctor: "connected and in step",
         console: "1 of 1 in step",
     }
@@ -242,7 +242,7 @@ async fn partitioned_gateway_and_forged_acknowledgements() {
     let hanging = Row {
         state: "partitioned, within its lease",
         exit_code: 3,
-        answer: "0 of 1 gateways enforce it",
+        answer: "enforced by 0 of 1 gateway",
         doctor: "gateway",
         console: "0 of 1 in step",
     };

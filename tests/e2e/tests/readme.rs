@@ -1,9 +1,10 @@
 //! The commands in the README, the tutorial and the guides print the output that is shown. Numbers, times and
-//! identifiers may differ.
+//! identifiers may differ. The output ends with a line end, and the commands leave no file that Git does not ignore.
 //!
 //! A block of commands with the tag `sh` runs; one with `sh,norun` does not, and has its reason in a comment. The block of
 //! text right below shows its output: `…` represents any text, or any lines if it is alone on a line.
-//! `UPDATE_DOCS=1 cargo test -p omniflow-tests readme` updates the pages where they differ: lines that match and `…` stay.
+//! `UPDATE_DOCS=1 cargo test -p omniflow-tests readme` updates the pages where they differ: lines that match and `…` stay, and
+//! an empty block of text is filled.
 
 mod page;
 mod shell;
@@ -26,7 +27,7 @@ const PAGES: &[(&str, Setting, usize, usize)] = &[
     ("docs/guides/leaked-keys.md", Setting::Demo, 4, 0),
     ("docs/guides/monitoring.md", Setting::Demo, 5, 1),
     ("docs/guides/policies.md", Setting::Demo, 8, 0),
-    ("docs/guides/rotation.md", Setting::Demo, 6, 1),
+    ("docs/guides/rotation.md", Setting::Demo, 6, 2),
     ("docs/guides/streaming.md", Setting::Nothing, 0, 0),
     ("docs/guides/systemd.md", Setting::Nothing, 0, 6),
     ("docs/guides/upgrades.md", Setting::Nothing, 0, 4),
@@ -61,13 +62,20 @@ async fn check(name: &'static str, setting: Setting) -> Vec<String> {
         // A drained Envoy ends it.
         stop(demo, name.ends_with("draining.md"));
     }
+    let untracked = shell.untracked();
     let (mut problems, mut updates) = (Vec::new(), Vec::new());
+    if !untracked.is_empty() {
+        problems
+            .push(format!("{name}: the commands write files that .gitignore does not list: {untracked:?}"));
+    }
     for (number, (block, (status, output))) in page.blocks.iter().zip(outputs).enumerate() {
         if status != "0" {
             problems.push(format!("{name}: exit status {status} of\n{}\n{output}", block.commands));
         } else if let Some(difference) = page.difference(block, &output) {
             problems.push(format!("{name}: {}\n{difference}", block.commands));
             updates.insert(0, (number, output));
+        } else if !(output.is_empty() || output.ends_with('\n')) {
+            problems.push(format!("{name}: the output has no line end: {}\n{output}", block.commands));
         }
     }
     if std::env::var_os("UPDATE_DOCS").is_some() && !updates.is_empty() {

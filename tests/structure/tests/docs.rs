@@ -224,6 +224,51 @@ fn commands_that_are_not_run_have_a_reason() {
     }
 }
 
+/// Words before the name of a file that a command writes.
+const WRITTEN: &[&str] = &["--output-file", ">", ">>", "-keyout", "-out"];
+
+/// The files and folders at the top of the checkout that the commands of a page write. Commands after `cd` run elsewhere.
+fn written(text: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut is_command = false;
+    for line in text.lines() {
+        match line.strip_prefix("```") {
+            Some(tag) => is_command = ["sh", "sh,norun", "bash"].contains(&tag),
+            None if is_command && line.split_whitespace().any(|word| word == "cd") => break,
+            None if is_command => {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let pairs = words.windows(2).filter(|pair| WRITTEN.contains(&pair[0]));
+                let top = pairs.map(|pair| pair[1].split('/').next().unwrap_or_default());
+                let is_name = |name: &&str| name.starts_with(|first: char| first.is_ascii_alphanumeric());
+                names
+                    .extend(top.map(|name| name.trim_matches([')', ';'])).filter(is_name).map(str::to_owned));
+            }
+            None => {}
+        }
+    }
+    names
+}
+
+/// Otherwise a reader who follows the documentation in a checkout may commit a secret. `tests/e2e/tests/readme.rs` checks what
+/// the commands really write.
+#[test]
+fn files_that_documented_commands_write_are_ignored() {
+    let rules = fs::read_to_string(root().join(".gitignore")).unwrap();
+    let rules: BTreeSet<&str> = rules.lines().map(|rule| rule.trim_matches('/')).collect();
+    for (page, text) in &pages() {
+        for name in written(text) {
+            assert!(rules.contains(name.as_str()), "{}: .gitignore does not list /{name}", page.display());
+        }
+    }
+}
+
+#[test]
+fn written_files_are_found() {
+    let text = "```sh,norun\nomf token create --output-file a-token\n(umask 077 && echo x > b)\nx > /dev/null\n\
+        x --output-file - | y\nopenssl -out c/d\n```\nx > no\n```sh\ncd ~/x\nx > no\n```\n";
+    assert_eq!(written(text).into_iter().collect::<Vec<_>>(), ["a-token", "b", "c"]);
+}
+
 #[test]
 fn links_and_anchors_are_found() {
     let text = "# One [two](a.md) `three`\n[x](b.md#c \"title\") `[no](no.md)` ![i](d.svg)\n```\n[no](no.md)\n# no\n```\n\

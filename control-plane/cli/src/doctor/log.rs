@@ -8,6 +8,7 @@ use omniflow_api_types::values::UnixMillis;
 
 use super::{CheckResult, Level, millis, to_check_result};
 use crate::client::Client;
+use crate::output::counted;
 
 /// Age up to which gaps are reported; gaps stay in the log forever.
 const RECENT: Duration = Duration::from_secs(86_400);
@@ -38,7 +39,8 @@ fn gaps(client: &Client, now: UnixMillis) -> anyhow::Result<(Level, String)> {
     if recent.is_empty() && !purged.is_empty() {
         let records: u64 = purged.iter().map(|gap| gap.missing).sum();
         let message = format!(
-            "{records} records of the last 24 hours were purged because the log reached audit_max_mib: run omf audit gaps"
+            "{} of the last 24 hours purged because the log reached audit_max_mib: run omf audit gaps",
+            counted(records, "record")
         );
         return Ok((Level::Warning, message));
     }
@@ -52,7 +54,10 @@ fn gaps(client: &Client, now: UnixMillis) -> anyhow::Result<(Level, String)> {
         }
         (false, has_more) => {
             let least = if has_more || is_least { "at least " } else { "" };
-            (Level::Warning, format!("{least}{lost} records lost in the last 24 hours: run omf audit gaps"))
+            (
+                Level::Warning,
+                format!("{least}{} lost in the last 24 hours: run omf audit gaps", counted(lost, "record")),
+            )
         }
     })
 }
@@ -82,8 +87,8 @@ fn space(metrics: &str) -> Option<(Level, String)> {
         (Level::Warning, message)
     } else if rejected > 0 {
         let message = format!(
-            "{free_mib} MiB free, but {rejected} batches of audit records were not stored since the start: see the log of \
-             the control plane"
+            "{free_mib} MiB free, but {} with audit records not stored since the start: see the log of the control plane",
+            if rejected == 1 { "1 batch".to_owned() } else { format!("{rejected} batches") }
         );
         (Level::Warning, message)
     } else {
@@ -95,9 +100,9 @@ fn space(metrics: &str) -> Option<(Level, String)> {
 fn cut_polls(metrics: &str) -> Option<(Level, String)> {
     let gateways = number(metrics, "omf_gateways_with_cut_polls").filter(|gateways| *gateways > 0)?;
     let seconds = number(metrics, "omf_gateway_poll_cut_seconds")?;
-    let noun = if gateways == 1 { "gateway" } else { "gateways" };
     let message = format!(
-        "a proxy in front of the control plane cuts off the polls of {gateways} {noun} after {seconds} s, so these gateways poll more often: set the proxy's timeout for /gateway/ above 30 s"
+        "a proxy in front of the control plane cuts off the polls of {} after {seconds} s, so polls are more frequent: set the proxy's timeout for /gateway/ above 30 s",
+        counted(gateways, "gateway")
     );
     Some((Level::Warning, message))
 }
@@ -129,17 +134,18 @@ fn export(metrics: &str) -> Option<(Level, String)> {
     let purged = number("omf_otlp_purged_total").unwrap_or_default();
     Some(if late >= LATE {
         let message = format!(
-            "{waiting} records waiting for the receiver, the oldest for {late} s: see the log of the control plane"
+            "{} waiting for the receiver, the oldest for {late} s: see the log of the control plane",
+            counted(waiting, "record")
         );
         (Level::Warning, message)
     } else if rejected > 0 || purged > 0 {
         let message = format!(
-            "keeps up, but the receiver rejected {rejected} records and {purged} were purged before delivery: see the log of \
-             the control plane"
+            "keeps up, but records were not delivered (rejected by the receiver: {rejected}, purged: {purged}): see the log \
+             of the control plane"
         );
         (Level::Warning, message)
     } else {
-        (Level::Ok, format!("keeps up: {waiting} records waiting"))
+        (Level::Ok, format!("keeps up: {} waiting", counted(waiting, "record")))
     })
 }
 
@@ -162,6 +168,7 @@ mod tests {
         assert_eq!(level(511, 0).0, Level::Warning);
         assert!(level(255, 0).0 == Level::Failure && level(255, 0).1.contains("audit_max_mib"));
         assert!(level(900, 3).0 == Level::Warning && level(900, 3).1.contains("3 batches"));
+        assert!(level(900, 1).1.contains("1 batch with"));
         assert_eq!(space("omf_snapshot_version 7\n"), None);
     }
 
@@ -196,16 +203,13 @@ mod tests {
             .unwrap()
         };
         assert_eq!(state_of(7, 299, 0, 0), (Level::Ok, "keeps up: 7 records waiting".to_owned()));
+        assert_eq!(state_of(1, 299, 0, 0).1, "keeps up: 1 record waiting");
         let (level, message) = state_of(7, 300, 0, 0);
         assert!(
             level == Level::Warning && message.contains("7 records waiting") && message.contains("300 s")
         );
         let (level, message) = state_of(0, 0, 2, 3);
-        assert!(
-            level == Level::Warning
-                && message.contains("rejected 2 records")
-                && message.contains("3 were purged")
-        );
+        assert!(level == Level::Warning && message.contains("(rejected by the receiver: 2, purged: 3)"));
         assert_eq!(export("omf_snapshot_version 7\n"), None, "there is no export");
     }
 }

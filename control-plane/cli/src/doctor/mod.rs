@@ -15,7 +15,7 @@ use serde::{Serialize, Serializer};
 use super::args::Connection;
 use super::client::{Client, Probe};
 use super::clock;
-use super::output::{Answer, Output};
+use super::output::{Answer, Output, counted};
 
 /// Number of days before expiry from which a key is reported.
 const SOON_DAYS: u64 = 7;
@@ -87,7 +87,7 @@ impl Doctor {
         let report = Answer::new(Report { healthy: failed == 0, checks })?;
         output.print(&report, |report| lines(&report.checks))?;
         if failed > 0 {
-            bail!("{failed} of {} checks failed", report.body.checks.len());
+            bail!("{failed} of {} failed", counted(report.body.checks.len(), "check"));
         }
         Ok(())
     }
@@ -219,7 +219,7 @@ fn token(client: &Client) -> (bool, CheckResult) {
 }
 
 fn rotations_due(client: &Client) -> anyhow::Result<(Level, String)> {
-    Ok(match counted(client, ("rotation_due", "true"))? {
+    Ok(match matching_keys(client, ("rotation_due", "true"))? {
         None => (Level::Ok, "no key is due for rotation".to_owned()),
         Some((keys, is_one)) => {
             let is = if is_one { "is" } else { "are" };
@@ -234,7 +234,7 @@ fn rotations_due(client: &Client) -> anyhow::Result<(Level, String)> {
 fn expiring(client: &Client, now: UnixMillis) -> anyhow::Result<(Level, String)> {
     let soon = Duration::from_secs(SOON_DAYS * 86_400);
     let until = format_time(UnixMillis(now.0.saturating_add(millis(soon))));
-    Ok(match counted(client, ("expires_before", &until))? {
+    Ok(match matching_keys(client, ("expires_before", &until))? {
         None => (Level::Ok, format!("no key expires within {SOON_DAYS} days")),
         Some((keys, is_one)) => {
             let expire = if is_one { "expires" } else { "expire" };
@@ -246,7 +246,7 @@ fn expiring(client: &Client, now: UnixMillis) -> anyhow::Result<(Level, String)>
 
 /// The number of keys that match a filter, as text and whether it is one; `None` for none. Only one page is read, because an
 /// exact larger number makes no difference.
-fn counted(client: &Client, filter: (&'static str, &str)) -> anyhow::Result<Option<(String, bool)>> {
+fn matching_keys(client: &Client, filter: (&'static str, &str)) -> anyhow::Result<Option<(String, bool)>> {
     let limit = ("limit", Some(MAX_LIMIT.to_string()));
     let query = [(filter.0, Some(filter.1.to_owned())), limit];
     let page: Page<KeyJson> = client.list("/v1/keys", &query)?.body;
@@ -256,8 +256,7 @@ fn counted(client: &Client, filter: (&'static str, &str)) -> anyhow::Result<Opti
 fn count(keys: usize, has_more: bool) -> Option<(String, bool)> {
     match (keys, has_more) {
         (0, false) => None,
-        (1, false) => Some(("1 key".to_owned(), true)),
-        (keys, false) => Some((format!("{keys} keys"), false)),
+        (keys, false) => Some((counted(keys, "key"), keys == 1)),
         (keys, true) => Some((format!("more than {keys} keys"), false)),
     }
 }

@@ -15,7 +15,7 @@ use super::create::IdempotencyArgs;
 use crate::client::{Call, Client, Method};
 use crate::input;
 use crate::output::{
-    Answer, Column, Output, cell, cell_or_none, check_enforced, enforcement_table, slowest, table,
+    Answer, Column, Output, cell, cell_or_none, check_enforced, counted, enforcement_table, slowest, table,
 };
 use crate::secret_output::{SecretArgs, SecretOutput, secret_location, without_secret};
 
@@ -102,15 +102,20 @@ pub(super) fn run(args: Leaked, client: &Client, output: Output) -> anyhow::Resu
     let call = Call::new(Method::POST, "/v1/leaks").query(&[("wait", Some(args.wait))]);
     let answer: Answer<LeakReportJson> = client.send(args.idempotency.apply(call.json(&request)?))?;
     let report = &answer.body;
+    let is_scan = args.scan.is_some();
+    if report.keys.is_empty() && !is_scan {
+        if output.json {
+            output.print_json(&answer.json)?;
+        }
+        let outcome = if args.dry_run { "" } else { ", so nothing was revoked" };
+        bail!(
+            "no key matches this secret{outcome}. Check that it is complete and belongs to this control plane"
+        );
+    }
     let text = describe(report, args.dry_run);
     match place {
         None => output.print_change(&answer, report.enforcement.as_ref(), |_| text)?,
-        Some(place) => deliver(place, &answer, &text, (args.scan.is_some(), output))?,
-    }
-    if args.scan.is_none() && report.keys.is_empty() {
-        bail!(
-            "no key matches this secret, so nothing was revoked. Check that it is complete and belongs to this control plane"
-        );
+        Some(place) => deliver(place, &answer, &text, (is_scan, output))?,
     }
     Ok(check_enforced(report.enforcement.as_ref())?)
 }
@@ -229,7 +234,7 @@ fn refused_by(report: &LeakReportJson) -> Option<String> {
     let enforcing = enforcement.gateways.iter().filter(|gateway| gateway.enforced).count();
     Some(match enforcement.gateways.len() {
         0 => "no gateways are known".to_owned(),
-        all => format!("refused by {enforcing} of {all} gateways{}", slowest(enforcement)),
+        all => format!("refused by {enforcing} of {}{}", counted(all, "gateway"), slowest(enforcement)),
     })
 }
 
@@ -237,7 +242,7 @@ fn describe_usage(usage: Option<&KeyUseJson>) -> String {
     let Some(used) = usage else {
         return "Usage is unknown: the control plane could not read the audit log.\n".to_owned();
     };
-    let mut text = format!("Since {}: {} calls, {} refused", used.from, used.calls, used.refused);
+    let mut text = format!("Since {}: {}, {} refused", used.from, counted(used.calls, "call"), used.refused);
     if used.calls > 0 {
         text.push_str(&format!(
             "; last call at {}, last allowed call at {}",
@@ -333,6 +338,14 @@ mod tests {
         let text = describe(&report(&answer), false);
         let first = "ci leaked: version 1 (active). It is revoked; refused by 2 of 2 gateways after 2 ms. ci-2 replaces it";
         assert!(text.starts_with(first), "{text}");
+        let mut of_one = answer.clone();
+        of_one["keys"][0]["usage"]["calls"] = json!(1);
+        of_one["enforcement"]["gateways"].as_array_mut().unwrap().pop();
+        let text_of_one = describe(&report(&of_one), false);
+        assert!(
+            text_of_one.contains("of 1 gateway after") && text_of_one.contains(": 1 call, "),
+            "{text_of_one}"
+        );
         for expected in [
             "3 calls, 1 refused",
             "203.0.113.7  new",

@@ -8,7 +8,7 @@ use super::resource::{describe, path};
 use crate::args::Wait;
 use crate::client::{Call, Client, Method};
 use crate::clock;
-use crate::output::{Answer, Output, cell, check_enforced, enforcement_table, slowest};
+use crate::output::{Answer, Output, cell, check_enforced, counted, enforcement_table, slowest};
 
 /// Arguments of `omf key revoke`.
 #[derive(Debug, Args)]
@@ -57,8 +57,9 @@ fn describe_outcome(revoked: &RevokedKey, version: Option<u16>, now: UnixMillis)
     }
     let (enforcing, others): (Vec<_>, Vec<_>) =
         enforcement.gateways.iter().partition(|gateway| gateway.enforced);
-    let (number, all, after) = (enforcing.len(), enforcement.gateways.len(), slowest(enforcement));
-    let mut text = format!("{outcome}; {number} of {all} gateways enforce it{after}.\n");
+    let (number, all, after) =
+        (enforcing.len(), counted(enforcement.gateways.len(), "gateway"), slowest(enforcement));
+    let mut text = format!("{outcome}; enforced by {number} of {all}{after}.\n");
     for gateway in others {
         let seconds = now.0.saturating_sub(gateway.last_seen_at.0.0) / 1_000;
         let (id, state) = (cell(&gateway.id), gateway.state.describe());
@@ -86,7 +87,7 @@ mod tests {
         };
         assert_eq!(
             said(None, json!([gateway("edge-1/a", true, Some(1))])),
-            "crm-sync is revoked; 1 of 1 gateways enforce it after 1 ms.\n"
+            "crm-sync is revoked; enforced by 1 of 1 gateway after 1 ms.\n"
         );
         let three = json!([
             gateway("a", true, Some(3)),
@@ -95,11 +96,11 @@ mod tests {
         ]);
         assert_eq!(
             said(Some(2), three),
-            "Version 2 of crm-sync is revoked; 2 of 3 gateways enforce it after 9 ms.\n\
+            "Version 2 of crm-sync is revoked; enforced by 2 of 3 gateways after 9 ms.\n\
              edge-1/7d6e is behind, last seen 2 s ago\n"
         );
         let again = said(None, json!([gateway("a", true, None), gateway("b", true, None)]));
-        assert_eq!(again, "crm-sync is revoked; 2 of 2 gateways enforce it.\n");
+        assert_eq!(again, "crm-sync is revoked; enforced by 2 of 2 gateways.\n");
         assert_eq!(said(None, json!([])), "crm-sync is revoked; no gateways are known.\n");
         let without = serde_json::from_value(json!({"key": key(json!({"name": "crm-sync"}))})).unwrap();
         assert_eq!(describe_outcome(&without, None, now), "crm-sync is revoked.\n");

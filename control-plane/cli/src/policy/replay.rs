@@ -6,7 +6,7 @@ use omniflow_api_types::policy::{ReplayChangeJson, ReplayJson};
 
 use super::document::{DocumentArgs, obstacles};
 use crate::client::{Client, Method};
-use crate::output::{Answer, Column, Output, cell, cell_or_none, table};
+use crate::output::{Answer, Column, Output, cell, cell_or_none, counted, table};
 
 /// Arguments of `omf policy replay`.
 #[derive(Debug, Args)]
@@ -49,13 +49,13 @@ pub(super) fn run(args: Replay, client: &Client, output: Output) -> anyhow::Resu
 fn describe(replay: &ReplayJson) -> String {
     let counts = &replay.counts;
     let mut text = format!(
-        "{} calls tested: {} (with {} keys) would be newly refused, {} (with {} keys) newly allowed.\n\
+        "{} tested: {} (with {}) would be newly refused, {} (with {}) newly allowed.\n\
          Still allowed: {}. Still refused: {}. Not affected by any policy: {}. Not testable: {}.\n",
-        counts.calls,
+        counted(counts.calls, "call"),
         counts.newly_refused,
-        counts.keys_newly_refused,
+        counted(counts.keys_newly_refused, "key"),
         counts.newly_allowed,
-        counts.keys_newly_allowed,
+        counted(counts.keys_newly_allowed, "key"),
         counts.still_allowed,
         counts.still_refused,
         counts.unaffected,

@@ -13,6 +13,7 @@ mod tests;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::builder::Resettable;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use omniflow_cli::{ApiCommand, Completions, Doctor, Globals, ManualPages, Output, exit_code};
 
@@ -100,7 +101,8 @@ fn command() -> clap::Command {
 
 /// Parses a command line, whose first argument is the program.
 fn parse(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Omf, clap::Error> {
-    let matches = command().try_get_matches_from(words)?;
+    let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
+    let matches = command().try_get_matches_from(&words).map_err(|error| with_usage(error, &words))?;
     let recover = matches.subcommand_matches(TOKEN).and_then(|token| token.subcommand_matches(RECOVER));
     let mut omf = match recover {
         Some(recover) => Omf {
@@ -111,6 +113,19 @@ fn parse(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result
     };
     omf.globals.connection.note_sources(&matches);
     Ok(omf)
+}
+
+/// An error of the command line with the usage of the command alone: clap adds every option that the environment sets, as if
+/// it were required.
+fn with_usage(error: clap::Error, words: &[OsString]) -> clap::Error {
+    match without_environment(command()).try_get_matches_from(words) {
+        Err(same) if same.kind() == error.kind() => same,
+        _ => error,
+    }
+}
+
+fn without_environment(command: clap::Command) -> clap::Command {
+    command.mut_args(|one| one.env(Resettable::Reset)).mut_subcommands(without_environment)
 }
 
 fn run(omf: Omf) -> anyhow::Result<()> {

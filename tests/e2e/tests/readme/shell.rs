@@ -1,5 +1,6 @@
 //! A shell that runs the commands of a page, in a folder that looks like a checkout after `make build envoy`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Command;
@@ -20,6 +21,11 @@ const MOST_SECONDS: &str = "120";
 /// The ports that pages name: control plane, Envoy, its admin interface, the reader's service, and a second control plane.
 const NAMED: [u16; 5] = [8080, 10_000, 9901, 8081, 8089];
 
+/// The output of `make run`.
+const DEMO_LOG: &str = "demo.log";
+/// The output of the commands.
+const OUTPUT: &str = "output";
+
 /// Output goes to a file, where `curl` would show its progress.
 const CURL_CONFIGURATION: &str = "no-progress-meter\n";
 /// Hot restarts would share memory with every other Envoy on this machine.
@@ -39,6 +45,8 @@ pub(super) enum Setting {
 /// A folder in which commands run.
 pub(super) struct Shell {
     folder: TempDir,
+    /// What is in the folder before the commands run.
+    tracked: BTreeSet<String>,
     ports: [Port; NAMED.len()],
 }
 
@@ -47,7 +55,8 @@ pub(super) struct Shell {
 impl Shell {
     pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let shell = Self { folder, ports: std::array::from_fn(|_| Port::reserve().unwrap()) };
+        let ports = std::array::from_fn(|_| Port::reserve().unwrap());
+        let mut shell = Self { folder, tracked: BTreeSet::new(), ports };
         let root = shell.folder.path();
         for inner in ["target/release", "target/wasm32-wasip1/wasm", ".tools/bin", "envoy", "home"] {
             fs::create_dir_all(root.join(inner)).unwrap();
@@ -69,7 +78,25 @@ impl Shell {
         fs::write(&envoy, ENVOY.replace("REAL_ENVOY", &paths::envoy().unwrap().display().to_string()))
             .unwrap();
         fs::set_permissions(&envoy, fs::Permissions::from_mode(0o755)).unwrap();
+        for own in [DEMO_LOG, OUTPUT] {
+            fs::write(root.join(own), "").unwrap();
+        }
+        shell.tracked = shell.entries();
         shell
+    }
+
+    fn entries(&self) -> BTreeSet<String> {
+        let entries = fs::read_dir(self.folder.path()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    /// What the commands left in the folder and Git does not ignore, so it could be committed by mistake.
+    pub(super) fn untracked(&self) -> Vec<String> {
+        let rules = fs::read_to_string(paths::root().join(".gitignore")).unwrap();
+        let ignored: BTreeSet<&str> =
+            rules.lines().map(|rule| rule.trim_start_matches('/').trim_end_matches('/')).collect();
+        let entries = self.entries();
+        entries.difference(&self.tracked).filter(|name| !ignored.contains(name.as_str())).cloned().collect()
     }
 
     fn port(&self, number: usize) -> u16 {
@@ -91,7 +118,7 @@ impl Shell {
         ] {
             demo.env(variable, port.to_string());
         }
-        let demo = Process::spawn("make run", &mut demo, &root.join("demo.log")).unwrap();
+        let demo = Process::spawn("make run", &mut demo, &root.join(DEMO_LOG)).unwrap();
         eventually(START, || async {
             ensure!(demo.log().contains("Ctrl-C stops everything"), "{}", demo.log_end(30));
             let response = client::call(self.port(1), Call::get("/")).await?;
@@ -109,7 +136,7 @@ impl Shell {
         for block in &page.blocks {
             script += &format!("{}\nprintf '\\n\\x1e%s\\x1f' $?\n", self.with_own_ports(&block.commands));
         }
-        let output = self.folder.path().join("output");
+        let output = self.folder.path().join(OUTPUT);
         let mut shell = Command::new("timeout");
         shell.args([MOST_SECONDS, "bash", "-c", &script]).current_dir(self.folder.path());
         for (variable, _) in std::env::vars().filter(|(variable, _)| variable.starts_with("OMF_")) {
