@@ -154,7 +154,7 @@ A call with the key {name} was just answered with {status}.
   {limits}
 
 Try it yourself:
-  curl -i -H 'Authorization: Bearer {secret}' http://127.0.0.1:{envoy}{path}
+  curl -i -w '\\n' -H 'Authorization: Bearer {secret}' http://127.0.0.1:{envoy}{path}
 
 Manage keys in a browser: open http://127.0.0.1:{control_plane}, and sign in with the token that is in
   {folder}/admin-token
