@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Builds the OCI images of omf and the filter, for the processor of this machine, with the builder of deploy/oci:
+# Builds the OCI images of omf and the filter for the architecture of this machine. Usage:
 #     scripts/build-images.sh BUILDER SBOMS TARGET
-# from the folder of their SBOMs, and the target folder of cargo. The image layouts are in TARGET/images.
+# BUILDER is the program omniflow-oci, SBOMS the folder with the SBOMs, and TARGET Cargo's target folder. The image layouts are
+# written to TARGET/images.
 #
-# All times are that of the commit, and the images contain no paths of this machine.
+# All timestamps are the time of the commit. The images contain no paths of this machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,7 +27,7 @@ CARGO_ENCODED_RUSTFLAGS=${CARGO_ENCODED_RUSTFLAGS#$'\x1f'}
 name=${triple//-/_}
 export "CC_$name=musl-gcc" "CFLAGS_$name=${prefixes[*]/#/-ffile-prefix-map=}"
 
-# Rust's flags apply to the target only, so build scripts and macros are those of other builds.
+# With --target, these flags do not apply to build scripts and procedural macros, so Cargo reuses those of other builds.
 cargo build --locked --release --target "$triple" --target-dir "$target" -p omf
 # In a folder of its own, because `make wasm` builds the same file without these flags.
 cargo build --locked --profile wasm --target wasm32-wasip1 --target-dir "$target/images/build" -p omniflow-filter

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Writes the software bills of materials of omf and the filter, as CycloneDX JSON:
+# Writes the software bills of materials of omf and the filter, as CycloneDX JSON. Usage:
 #     scripts/sbom.sh FOLDER [TARGET]
-# to this folder, with omf for this target of Rust instead of that of this machine. They do not depend on the time or on the
-# folder of the repository.
+# FOLDER receives the files. TARGET is the Rust target of omf, by default that of this machine. The files do not depend on the time
+# or on the folder of the repository.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up the tests of deploy/ in .tools: helm, kubectl, the schemas of Kubernetes and of custom resources, Prometheus with
-# promtool, mandoc, bubblewrap and the registry of Docker. The latter are installed ones, or Debian's, which are unpacked and not
-# installed. Only what the tests of the Debian package need is installed with apt-get, if it is missing and the user has
+# promtool, mandoc, bubblewrap and the registry of Docker. Programs that are already installed are linked; others
+# are unpacked from Debian packages without installing them. Only what the tests of the Debian package need is installed with apt-get, if it is missing and the user has
 # permission.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -86,7 +86,7 @@ install_programs() {
             [[ ! -e $work/package/usr/bin/${entry%:*} ]] || cp "$work/package/usr/bin/${entry%:*}" .tools/bin/
         done
     else
-        echo "The tests of deploy/ require ${missing[*]}: install them. OMF_PROMETHEUS=/path/to/prometheus sets Prometheus." >&2
+        echo "The tests of deploy/ require ${missing[*]}: install them. If Prometheus is not in the PATH, set OMF_PROMETHEUS=/path/to/prometheus." >&2
         return 1
     fi
     .tools/bin/promtool --version | head -1

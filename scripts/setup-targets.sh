@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Adds these targets to the Rust toolchain in use, if they are missing: by default, the two of WebAssembly.
+# Adds the given targets to the active Rust toolchain if they are missing. Default: the two WebAssembly targets.
 set -euo pipefail
 
 (($# > 0)) || set -- wasm32-wasip1 wasm32-unknown-unknown

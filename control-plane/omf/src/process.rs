@@ -30,7 +30,7 @@ pub(crate) fn harden(allow_dumps: Option<&OsStr>) -> io::Result<()> {
 ///
 /// By default, glibc has several arenas per core, and each keeps the peak of its threads: of the 100 MiB that
 /// `omf serve` occupied under load, 85 MiB were free. Threads have their own small caches, so they rarely contend for
-/// the only arena.
+/// the only arena. Has no effect with musl.
 pub(crate) fn configure_allocator() {
     #[cfg(target_env = "gnu")]
     {
@@ -47,7 +47,8 @@ pub(crate) fn configure_allocator() {
 }
 
 /// Returns free memory between allocations to the operating system; otherwise, the allocator keeps it: 115 of 262 MiB
-/// after the image of a million keys was built. Allocations wait meanwhile, some tens of milliseconds for that amount.
+/// after the image of a million keys was built. Allocations wait meanwhile, some tens of milliseconds for that amount. Has no
+/// effect with musl.
 pub(crate) fn release_free_memory() {
     #[cfg(target_env = "gnu")]
     {

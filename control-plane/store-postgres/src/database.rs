@@ -126,7 +126,7 @@ impl Database {
         &self.metrics
     }
 
-    /// Makes every later use of the database fail for this reason, reads included: what this process knows is not current.
+    /// Makes every later use of the database fail for this reason, reads included, because the state in memory is stale.
     /// Returns the error.
     pub(crate) fn abandon(&self, reason: &'static str) -> StoreError {
         StoreError::Unavailable((*self.abandoned.get_or_init(|| reason)).into())

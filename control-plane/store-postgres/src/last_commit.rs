@@ -1,10 +1,9 @@
 //! What is known about the last commit of a kind of transaction.
 //!
 //! If the network is cut during a commit, the client does not learn whether the server committed. If the change were reported
-//! as failed and is in the database, this process would publish the state before it. So every change leaves its identifier
-//! in the database, and the client asks whether it is there: at once and, if the server cannot be reached, before the next
-//! transaction begins. The answer is that of the server that is asked, also after a failover: one that does not have the
-//! change does not have the identifier.
+//! as failed and is in the database, this process would publish the state before it. So each transaction stores its
+//! identifier. The client queries it immediately and, if the server is unreachable, again before the next transaction. The
+//! check is also correct after a failover: a server without the change does not have its identifier.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +22,7 @@ use crate::database::Database;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The pause between two questions.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Only a new process has the state of the database again.
+/// The state in memory is stale. Only a restart reads it again.
 const LOST: &str = "a change that was reported as failed is committed: restart omf serve";
 
 /// The last commit, and whether its outcome is in doubt.
@@ -54,7 +53,7 @@ impl LastCommit {
         self.unknown.is_none()
     }
 
-    /// Whether the outcome is in doubt, from a place without the turn.
+    /// A flag that is true while the outcome is in doubt. It can be read while a transaction is open.
     pub(crate) fn doubt(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.is_in_doubt)
     }

@@ -4,7 +4,7 @@
 //! server is restarted or the network is cut. Then another process can take the lock, and this one must not write any more.
 //! So each process registers an identifier when it takes the lock, and every transaction begins with a check of it. Taking
 //! over waits until the transactions of the previous process have ended. A process that was taken over never takes the lock
-//! again, and does not read any more either: it does not know the changes of the other one.
+//! again, and does not read any more either, because its state in memory is stale.
 
 use std::time::Duration;
 

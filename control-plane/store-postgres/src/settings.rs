@@ -1,7 +1,7 @@
 //! How to reach the database.
 //!
-//! Only the settings of this process count. The driver would also read environment variables of libpq and `~/.pgpass`; those
-//! that it cannot be kept from using are an error.
+//! Only the settings of this process count. The driver would also read environment variables of libpq and `~/.pgpass`; if
+//! one that no option replaces is set, the connection fails.
 
 use std::env;
 use std::fmt;

@@ -22,8 +22,8 @@ pub const MAX_MISSING: u64 = 1 << 32;
 /// together; each gap is a separate row, for which all other batches wait.
 pub const MAX_GAPS: usize = 64;
 
-/// The greatest age of a call whose record arrives, in milliseconds: 90 days. A gateway keeps records in memory, so only a wrong
-/// clock exceeds it. A backend that divides the log by days creates no more of them at once.
+/// Maximum age of a call when its record arrives, in milliseconds: 90 days. Older start times come from a wrong clock, or from a
+/// call that lasted longer. It limits how many days one batch can add to the log.
 pub const MAX_AGE_MS: u64 = 90 * DAY_MS;
 
 /// Why a batch of the request log is not stored.

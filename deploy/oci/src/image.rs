@@ -33,7 +33,7 @@ pub struct Source {
     pub revision: String,
 }
 
-/// An image with its blobs, or an artifact.
+/// A manifest with its blobs: an image, or its SBOM.
 #[derive(Clone, Debug)]
 pub struct Image {
     /// The manifest, in JSON.

@@ -33,17 +33,17 @@ pub struct Layer {
 // === impl Entry ===
 
 impl Entry {
-    /// A file of root that everyone can read.
+    /// A file that belongs to root and that everyone can read.
     pub fn file(path: &'static str, content: Vec<u8>) -> Self {
         Self { path, mode: 0o644, owner: 0, content }
     }
 
-    /// A program of root that everyone can run.
+    /// A program that belongs to root and that everyone can run.
     pub fn program(path: &'static str, content: Vec<u8>) -> Self {
         Self { mode: 0o755, ..Self::file(path, content) }
     }
 
-    /// A directory of root.
+    /// A directory that belongs to root and that everyone can read.
     pub fn directory(path: &'static str) -> Self {
         Self::program(path, Vec::new())
     }

@@ -37,7 +37,7 @@ pub struct Manifest {
 // === impl Layout ===
 
 impl Layout {
-    /// An existing one.
+    /// A layout in this folder, which need not exist yet.
     pub fn open(folder: &Path) -> Self {
         Self { folder: folder.to_path_buf() }
     }

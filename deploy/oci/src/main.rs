@@ -57,7 +57,7 @@ struct Build {
     /// Static program omf
     #[arg(long, value_name = "FILE")]
     omf: PathBuf,
-    /// Filter
+    /// WebAssembly module of the filter
     #[arg(long, value_name = "FILE")]
     filter: PathBuf,
     /// License of the program

@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::{address, digest, from_millis};
 use crate::error::{Result, StoreError};
 
-/// A row of a database. `B` is the type of the backend: a crate may implement the trait of another one for the row of a driver
-/// only with a type of its own.
+/// A database row, independent of the driver. `B` is a marker type of the backend's crate: Rust's orphan rule requires a local type
+/// to implement this trait for a driver's row.
 ///
 /// The methods for single types return `None` for NULL, and fail if the column has another type.
 pub trait Columns<B> {
@@ -63,7 +63,7 @@ impl<'r, T: Value<'r>> Column<'r> for Option<T> {
 
 impl<'r, T: Value<'r>> Column<'r> for T {
     fn read<B, R: Columns<B>>(row: &'r R, index: usize) -> Result<Self> {
-        T::decode(row, index)?.ok_or(StoreError::Corrupt("a value that is NULL and"))
+        T::decode(row, index)?.ok_or(StoreError::Corrupt("an unexpected NULL"))
     }
 }
 
