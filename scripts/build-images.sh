@@ -15,7 +15,7 @@ triple=$(uname -m)-unknown-linux-musl
 cargo_home=$(realpath "${CARGO_HOME:-$HOME/.cargo}")
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 revision=$(git rev-parse HEAD)
-git diff --quiet HEAD || revision+=-modified
+[[ -z $(git status --porcelain) ]] || revision+=-modified
 export SOURCE_DATE_EPOCH LC_ALL=C
 
 # Messages of panics contain paths of source files.

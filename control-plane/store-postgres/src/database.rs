@@ -267,6 +267,7 @@ impl Use {
              set_config('idle_in_transaction_session_timeout', $2, false), \
              set_config('client_connection_check_interval', '1s', false), \
              set_config('default_transaction_read_only', $3, false), \
+             set_config('default_transaction_isolation', 'read committed', false), \
              set_config('jit', 'off', false), \
              set_config('plan_cache_mode', $4, false), \
              set_config('synchronous_commit', \

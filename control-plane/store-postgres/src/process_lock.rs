@@ -34,6 +34,7 @@ const REGISTER_LIMIT: Duration = Duration::from_secs(90);
 /// The session is closed 25 seconds after its host stopped responding. By default that takes two hours, for which no other
 /// process could start.
 const SESSION: &str = "SELECT set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false), \
+     set_config('default_transaction_isolation', 'read committed', false), \
      set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false), \
      set_config('tcp_keepalives_count', '3', false)";
 const TAKEN_OVER: &str = "another process uses the database";

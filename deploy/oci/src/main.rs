@@ -47,8 +47,8 @@ struct Push {
     /// File with the password of the user
     #[arg(long, value_name = "FILE", requires = "username")]
     password_file: Option<PathBuf>,
-    /// Connect without TLS, to a registry on this machine
-    #[arg(long)]
+    /// Connect without TLS and without credentials, to a registry on this machine
+    #[arg(long, conflicts_with = "username")]
     plain_http: bool,
 }
 
