@@ -23,7 +23,7 @@ pub const MAX_MISSING: u64 = 1 << 32;
 pub const MAX_GAPS: usize = 64;
 
 /// Maximum age of a call when its record arrives, in milliseconds: 90 days. Older start times come from a wrong clock, or from a
-/// call that lasted longer. It limits how many days one batch can add to the log.
+/// call that lasted longer, and are replaced. This limits how many days one batch can add to the log.
 pub const MAX_AGE_MS: u64 = 90 * DAY_MS;
 
 /// Why a batch of the request log is not stored.
@@ -161,24 +161,42 @@ impl<'a> Arrival<'a> {
     }
 }
 
-/// Prepares a batch that arrived at `heard_at` for storage: times after `latest` become `latest`, calls that began more than
-/// [`MAX_AGE_MS`] before the arrival get that age, and items are in the order of their numbers.
+/// Prepares a batch that arrived at `heard_at` for storage: times after `latest` become `latest`, times more than [`MAX_AGE_MS`]
+/// before the arrival become that of the arrival, and items are in the order of their numbers.
 pub fn prepare(batch: &mut AuditBatch, heard_at: UnixMillis, latest: UnixMillis) {
     let earliest = UnixMillis(heard_at.0.saturating_sub(MAX_AGE_MS)).min(latest);
     for item in &mut batch.items {
+        replace_old_times(item, earliest, heard_at);
         item.clamp_times(latest);
-        match item {
-            AuditItem::Call(record) | AuditItem::CallWithPayload(record, _) => {
-                record.time = record.time.max(earliest);
-            }
-            AuditItem::Aggregated(aggregate) => aggregate.last_time = aggregate.last_time.max(earliest),
-            AuditItem::Gap(_) | AuditItem::InProgress(_) | AuditItem::Ended(_) => {}
-        }
     }
     if let Some(progress) = &mut batch.delivery {
         progress.clamp_times(latest);
     }
     batch.items.sort_by_key(AuditItem::sequence);
+}
+
+/// Replaces times before `earliest` with the time of the arrival: a gateway keeps records in memory for minutes, so a call that
+/// seems older was made by a gateway whose clock is wrong, and its true time is closest to the arrival.
+fn replace_old_times(item: &mut AuditItem, earliest: UnixMillis, heard_at: UnixMillis) {
+    let replace = |time: &mut UnixMillis| {
+        if *time < earliest {
+            *time = heard_at;
+        }
+    };
+    match item {
+        AuditItem::Call(record)
+        | AuditItem::CallWithPayload(record, _)
+        | AuditItem::InProgress(CallInProgress { record, .. }) => replace(&mut record.time),
+        AuditItem::Aggregated(aggregate) => {
+            replace(&mut aggregate.last_time);
+            replace(&mut aggregate.first_time);
+        }
+        AuditItem::Gap(gap) => {
+            replace(&mut gap.to);
+            gap.from.as_mut().map(replace);
+        }
+        AuditItem::Ended(end) => replace(&mut end.time),
+    }
 }
 
 /// Whether the items report that a VM has crashed.

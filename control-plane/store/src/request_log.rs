@@ -190,8 +190,8 @@ pub trait RequestLogStore {
 pub trait RequestLogWrites {
     /// Stores the new items of a batch, which may end calls that are in progress, payloads by the sequence number of their call, a gap wherever sequence numbers
     /// jump, and the gateway's progress report, which arrived at `heard_at`. Items that were stored before are ignored.
-    /// Times after `latest` are stored as `latest`, and calls older than [`MAX_AGE_MS`](crate::ingest::MAX_AGE_MS) with that
-    /// age: a gateway's clock may be wrong.
+    /// Times after `latest` are stored as `latest`, and times more than [`MAX_AGE_MS`](crate::ingest::MAX_AGE_MS) before
+    /// `heard_at` as `heard_at`: a gateway's clock may be wrong.
     async fn ingest(
         &mut self,
         batch: AuditBatch,
