@@ -196,12 +196,18 @@ async fn forward(mut client: TcpStream, mut server: UnixStream, faults: Arc<Faul
     }
 }
 
-#[tokio::test]
-async fn server_that_is_cut_off_is_an_error() {
+/// A store of a new database, whose connections go through a network that can be cut.
+async fn open_through_network() -> (TestDatabase, Network, PostgresStore) {
     let server = Server::shared();
     let database = TestDatabase::create(server, "template1");
     let network = Network::to(server).await;
     let store = PostgresStore::open(settings(&server.tcp_url(network.port, database.name()))).await.unwrap();
+    (database, network, store)
+}
+
+#[tokio::test]
+async fn server_that_is_cut_off_is_an_error() {
+    let (_database, network, store) = open_through_network().await;
     insert_keys(&store, &[key(1)]).await;
     let mut transaction = store.begin().await.unwrap();
     transaction.insert_keys(&[key(3)]).await.unwrap();
@@ -228,10 +234,7 @@ async fn server_that_is_cut_off_is_an_error() {
 /// The server commits, and its response is lost.
 #[tokio::test]
 async fn commit_whose_response_is_lost_is_asked_for() {
-    let server = Server::shared();
-    let database = TestDatabase::create(server, "template1");
-    let network = Network::to(server).await;
-    let store = PostgresStore::open(settings(&server.tcp_url(network.port, database.name()))).await.unwrap();
+    let (_database, network, store) = open_through_network().await;
     for (n, is_sent) in [(1, true), (2, false)] {
         let mut transaction = store.begin().await.unwrap();
         transaction.insert_keys(&[key(n)]).await.unwrap();
@@ -249,10 +252,7 @@ async fn commit_whose_response_is_lost_is_asked_for() {
 /// A change that was reported as failed is committed: this process has an old state.
 #[tokio::test]
 async fn process_with_an_old_state_does_not_respond() {
-    let server = Server::shared();
-    let database = TestDatabase::create(server, "template1");
-    let network = Network::to(server).await;
-    let store = PostgresStore::open(settings(&server.tcp_url(network.port, database.name()))).await.unwrap();
+    let (database, network, store) = open_through_network().await;
     let mut transaction = store.begin().await.unwrap();
     transaction.insert_keys(&[key(1)]).await.unwrap();
     network.cut_at_commit(true);
@@ -279,10 +279,7 @@ async fn process_with_an_old_state_does_not_respond() {
 /// The server that has the change is replaced by one that does not have it, and has had fewer transactions.
 #[tokio::test]
 async fn change_that_a_failover_lost_does_not_block_others() {
-    let server = Server::shared();
-    let database = TestDatabase::create(server, "template1");
-    let network = Network::to(server).await;
-    let store = PostgresStore::open(settings(&server.tcp_url(network.port, database.name()))).await.unwrap();
+    let (database, network, store) = open_through_network().await;
     insert_keys(&store, &[key(1)]).await;
     let mut transaction = store.begin().await.unwrap();
     transaction.insert_keys(&[key(2)]).await.unwrap();
